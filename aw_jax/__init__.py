@@ -1,0 +1,1 @@
+"""aw_jax: language world models of agent environments, and agents trained inside them."""

@@ -1,0 +1,86 @@
+"""One episode: a policy acts in an environment until it submits or the turns run out."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from aw_jax.environments.base import BrokenEnvironmentError, Environment
+from aw_jax.trajectories import Task, Trajectory, Turn
+
+SUBMIT = '<submit>'  # an action that begins so ends the episode; what follows is the answer
+
+
+class Policy(Protocol):
+  """Anything that acts: a scripted expert, a random agent, a language model."""
+
+  name: str
+
+  def act(self, task: Task, first_observation: str, turns: Sequence[Turn]) -> str:
+    """The next action, or `SUBMIT` and an answer."""
+
+
+def submission_of(action: str) -> str | None:
+  """The answer where `action` submits ('' for a bare submit), else None."""
+  return action[len(SUBMIT):].strip() if action.startswith(SUBMIT) else None
+
+
+def is_success(task: Task, submission: str | None, verification: Turn | None) -> bool:
+  """Whether an episode that ended so solved `task`."""
+  if task.verifier.kind == 'answer':
+    return task.verifier.passes(submission)
+  return verification is not None and task.verifier.passes(verification.observation)
+
+
+def run_episode(
+    environment: Environment, task: Task, policy: Policy, *, mark_changed_state: bool = False
+) -> Trajectory:
+  """Runs one episode and its verification.
+
+  Args:
+    environment: a world of the task's domain.
+    task: what to do.
+    policy: who acts.
+    mark_changed_state: replay every action on a fresh copy of the initial state and mark the turns
+      whose observation differs (PAPER.md section 9).
+  Returns:
+    The trajectory. Where the environment breaks, the turns so far are kept, `error` says why and
+    `success` is None.
+  """
+  turns: list[Turn] = []
+  submission, verification = None, None
+  try:
+    first = environment.reset(task, task.seed)
+    while len(turns) < task.max_turns:
+      action = policy.act(task, first, turns)
+      submission = submission_of(action)
+      if submission is not None:
+        break
+      turns.append(_take_turn(environment, action, mark_changed_state))
+    if task.verifier.kind == 'command':
+      observation = environment.verify(task.verifier.command)
+      verification = Turn(task.verifier.command, observation)
+  except BrokenEnvironmentError as error:
+    return Trajectory(task, policy.name, tuple(turns), submission, error=str(error) or repr(error))
+  success = is_success(task, submission, verification)
+  return Trajectory(task, policy.name, tuple(turns), submission, verification, success)
+
+
+def _take_turn(environment: Environment, action: str, mark_changed_state: bool) -> Turn:
+  counterfactual = environment.counterfactual(action) if mark_changed_state else None
+  step = environment.step(action)
+  spans = tuple(step.info.get('runtime_metadata', ()))
+  changed = None
+  if counterfactual is not None:
+    other = tuple(counterfactual.info.get('runtime_metadata', ()))
+    changed = masked(step.observation, spans) != masked(counterfactual.observation, other)
+  return Turn(action, step.observation, environment.snapshot(), changed, spans)
+
+
+def masked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+  """`text` with each (start, end) span of runtime metadata replaced by one placeholder."""
+  pieces, position = [], 0
+  for start, end in sorted(spans):
+    pieces += [text[position:start], '\N{OBJECT REPLACEMENT CHARACTER}']
+    position = max(position, end)
+  return ''.join(pieces) + text[position:]
+
+
