@@ -17,6 +17,7 @@ from typing import Any
 DOMAINS = ('terminal', 'mcp', 'search', 'swe', 'web', 'os', 'android', 'textgame')
 SPLITS = ('train', 'validation', 'test')
 VERIFIER_KINDS = ('command', 'answer')
+SUBMIT = '<submit>'  # an action that begins so ends the episode; what follows is the answer
 
 
 class TrajectoryError(ValueError):

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from aw_jax.environments.base import BrokenEnvironmentError, Environment
-from aw_jax.trajectories import Task, Trajectory, Turn
-
-SUBMIT = '<submit>'  # an action that begins so ends the episode; what follows is the answer
+from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 
 
 class Policy(Protocol):

@@ -1,0 +1,1 @@
+"""System prompts per domain and template, chat rendering, strict tag parsing."""

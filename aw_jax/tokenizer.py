@@ -1,0 +1,113 @@
+"""One small tokenizer interface, and SentencePiece with byte fallback behind it.
+
+Chat markup is never text: `encode` cannot produce a special token, whatever an agent or an
+environment writes, so nobody can forge a turn or close a tag. Only `special` and `role_header` give
+those ids. Each ChatML header ("<|im_start|>user" and its newline) is one id, which saves a small
+model a third of its context.
+"""
+
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+
+import sentencepiece
+
+from aw_jax.trajectories import SUBMIT, write_atomically
+
+PAD_ID = 0
+IM_END = '<|im_end|>\n'
+THINK, END_THINK = '<think>', '</think>'
+PREDICTED, END_PREDICTED = '<predicted_observation>', '</predicted_observation>'
+ROLES = ('system', 'user', 'assistant')
+SPECIAL_TOKENS = (
+    *(f'<|im_start|>{role}\n' for role in ROLES), IM_END, THINK, END_THINK, PREDICTED,
+    END_PREDICTED, SUBMIT,
+)
+
+
+class TokenizerError(ValueError):
+  """A vocabulary file cannot be used; the message says which and why."""
+
+
+class Tokenizer:
+  """A SentencePiece vocabulary with the chat markup as control symbols. Id 0 is padding.
+
+  Attributes:
+    model_bytes: the serialized SentencePiece model.
+  """
+
+  def __init__(self, model_bytes: bytes, source: str = 'vocabulary'):
+    """Raises TokenizerError where the model is unreadable or lacks the chat markup."""
+    self.model_bytes = model_bytes
+    try:
+      self._model = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
+    except RuntimeError as error:
+      raise TokenizerError(f'{source}: not a SentencePiece model ({error})') from error
+    if self._model.pad_id() != PAD_ID:
+      raise TokenizerError(f'{source}: id {PAD_ID} must be padding; train it with Tokenizer.train')
+    self._specials = {token: self._model.piece_to_id(token) for token in SPECIAL_TOKENS}
+    for token, index in self._specials.items():
+      if not self._model.is_control(index):
+        raise TokenizerError(
+            f'{source}: {token!r} is not a control symbol; train it with Tokenizer.train')
+    self._special_text = {index: token for token, index in self._specials.items()}
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> 'Tokenizer':
+    """Reads a vocabulary file. Raises TokenizerError naming it."""
+    try:
+      with open(path, 'rb') as file:
+        return cls(file.read(), str(path))
+    except OSError as error:
+      raise TokenizerError(f'{path}: {error.strerror}; train a vocabulary first') from error
+
+  @classmethod
+  def train(cls, texts: Iterable[str], vocab_size: int, max_piece_length: int = 16) -> 'Tokenizer':
+    """Trains a unigram vocabulary of at most `vocab_size` ids on `texts`, bytes as the fallback."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, vocab_size=vocab_size,
+        hard_vocab_limit=False, model_type='unigram', byte_fallback=True,
+        normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
+        split_digits=True, max_sentencepiece_length=max_piece_length, max_sentence_length=1 << 20,
+        pad_id=PAD_ID, unk_id=1, bos_id=-1, eos_id=-1, user_defined_symbols=['\n'],
+        control_symbols=list(SPECIAL_TOKENS), num_threads=1, minloglevel=2)
+    return cls(model.getvalue())
+
+  @property
+  def vocab_size(self) -> int:
+    return self._model.get_piece_size()
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Names the vocabulary; data and checkpoints carry it so that they cannot be mixed up."""
+    return hashlib.sha256(self.model_bytes).hexdigest()[:16]
+
+  def encode(self, text: str) -> list[int]:
+    """Token ids of plain text; never a special token."""
+    return self._model.encode(text)
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """The text of `ids`, special tokens written out and padding left out."""
+    pieces, plain = [], []
+    for index in map(int, ids):
+      if index in self._special_text:
+        pieces += [self._model.decode(plain), self._special_text[index]]
+        plain = []
+      elif index != PAD_ID:
+        plain.append(index)
+    return ''.join(pieces) + self._model.decode(plain)
+
+  def special(self, token: str) -> int:
+    """The id of one of SPECIAL_TOKENS."""
+    return self._specials[token]
+
+  def role_header(self, role: str) -> list[int]:
+    """What opens a turn of `role`: 'system', 'user' or 'assistant'."""
+    return [self._specials[f'<|im_start|>{role}\n']]
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the vocabulary file atomically."""
+    write_atomically(path, self.model_bytes)
