@@ -1,0 +1,269 @@
+"""A bubblewrap sandbox that runs an agent's shell commands.
+
+What is inside: no network, a home directory and a /tmp in capped memory file systems, /usr read
+only, an /etc of our own with the user `agent`, nothing else of the host. Started by root, it drops
+to an unprivileged uid first, because limits on processes do not bind root. One process inside
+(sandbox_driver.py) restores the pristine state between episodes and serves commands; anything
+unexpected ends the whole sandbox and the next reset starts a new one.
+
+Deterministic for a seed: time zone, locale, host name, `date` (a shim with a fixed clock), RANDOM,
+modification times, git's dates and identity. Not deterministic, and not hidden: process ids, inode
+numbers, the clock that python and /proc show.
+"""
+
+import dataclasses
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from aw_jax.environments import terminal_state
+from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
+
+HOME = '/home/agent'
+_SCRATCH = ('/tmp', '/dev/shm', os.path.dirname(HOME))  # writable too
+_DRIVER = '/opt/driver'
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_DATE = """#!/bin/bash
+# The clock stands still, so that a world is a function of its seed.
+for argument; do
+  case $argument in -d*|--date*|-r*|--reference*|-s*|--set*) exec /usr/bin/date "$@";; esac
+done
+exec /usr/bin/date -d @%d "$@"
+""" % terminal_state.MTIME
+_ETC = {
+    'passwd': f'agent:x:1000:1000:agent:{HOME}:/bin/bash\n',
+    'group': 'agent:x:1000:\n',
+    'hosts': '127.0.0.1 localhost\n',
+    'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files\n',
+    'gitconfig': (
+        '[user]\nname = agent\nemail = agent@localhost\n[init]\ndefaultBranch = main\n'
+        'templateDir = /opt/empty\n[gc]\nauto = 0\n[core]\npager = cat\nfsync = none\n'),
+}
+_ENVIRONMENT = {
+    'HOME': HOME, 'USER': 'agent', 'LOGNAME': 'agent', 'SHELL': '/bin/bash', 'TERM': 'dumb',
+    'PATH': '/opt/bin:/usr/bin:/bin', 'TZ': 'UTC', 'LC_ALL': 'C.UTF-8', 'PAGER': 'cat',
+    'PYTHONHASHSEED': '0', 'PYTHONDONTWRITEBYTECODE': '1', 'GIT_PAGER': 'cat', 'GIT_EDITOR': 'true',
+    'GIT_AUTHOR_DATE': f'{terminal_state.MTIME} +0000',
+    'GIT_COMMITTER_DATE': f'{terminal_state.MTIME} +0000',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What an agent may use.
+
+  Attributes:
+    seconds: wall-clock time of one command.
+    cpu_seconds: CPU time of one process.
+    memory_bytes: address space of one process.
+    processes: processes and threads at a time.
+    file_bytes: size of one file.
+    disk_bytes: size of the home directory; /tmp and /dev/shm have as much again.
+    output_bytes: what is kept of one command's output; the rest is read and thrown away.
+  """
+
+  seconds: float = 5.0
+  cpu_seconds: int = 10
+  memory_bytes: int = 512 << 20
+  processes: int = 48
+  file_bytes: int = 8 << 20
+  disk_bytes: int = 32 << 20
+  output_bytes: int = 16_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a command did.
+
+  Attributes:
+    output: stdout and stderr as they came, at most `Limits.output_bytes`.
+    cwd: the working directory after it, '~' for home.
+    timed_out: whether it was killed at the time limit; the shell is then a fresh one.
+    state: the home directory as text (terminal_state.render) where it was asked for.
+  """
+
+  output: str
+  cwd: str
+  timed_out: bool
+  state: str | None = None
+
+
+class Sandbox:
+  """One bubblewrap with its driver; started by the first `reset`.
+
+  Methods raise BrokenEnvironmentError where the sandbox died or does not answer, after which `reset`
+  starts a new one; `reset` raises MissingProgramError where bwrap or python3 is missing.
+  """
+
+  def __init__(self, limits: Limits = Limits()):
+    self._limits = limits
+    self._process: subprocess.Popen | None = None
+    self._errors = None
+
+  def reset(self, setup: dict[str, Any], seed: int) -> str:
+    """Builds the initial state of a task's setup; returns it as text.
+
+    Args:
+      setup: 'files' (path -> text), 'modes' (path -> octal), 'dirs' (paths), 'commands' (run once).
+      seed: of bash's RANDOM.
+    """
+    if self._process is None:
+      self._start()
+    answer = self._request(
+        op='reset', files=setup.get('files', {}), modes=setup.get('modes', {}),
+        dirs=list(setup.get('dirs', ())), commands=list(setup.get('commands', ())),
+        seed=seed % 32768, limit=self._limits.seconds)
+    return answer['state']
+
+  def run(self, command: str) -> Result:
+    """Runs `command` in the episode's shell."""
+    return Result(**self._request(
+        op='run', command=command, limit=self._limits.seconds, state=True))
+
+  def probe(self, command: str) -> Result:
+    """Runs `command` in a fresh shell on a fresh copy of the initial state."""
+    return Result(**self._request(op='probe', command=command, limit=self._limits.seconds))
+
+  def verify(self, command: str) -> Result:
+    """Runs `command` in a fresh shell on the state as it is; that shell stays."""
+    return Result(**self._request(op='verify', command=command, limit=self._limits.seconds))
+
+  def close(self) -> None:
+    """Ends the sandbox and everything in it."""
+    if self._process is not None:
+      self._process.kill()  # bwrap's --die-with-parent takes the rest down
+      self._process.communicate()
+      self._process = None
+      self._errors.close()
+
+  def _start(self) -> None:
+    self._errors = tempfile.TemporaryFile()
+    arguments, descriptors = _arguments(self._limits)
+    try:
+      self._process = subprocess.Popen(
+          arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+          pass_fds=descriptors, cwd='/', env={}, **_unprivileged())
+    except OSError as error:
+      raise MissingProgramError(f'bwrap does not start: {error}') from error
+    finally:
+      for descriptor in descriptors:
+        os.close(descriptor)
+
+  def _request(self, **request: Any) -> dict[str, Any]:
+    if self._process is None:
+      raise BrokenEnvironmentError('the sandbox is not running; reset it first')
+    data = json.dumps(request).encode()
+    try:
+      self._process.stdin.write(len(data).to_bytes(4, 'big') + data)
+      self._process.stdin.flush()
+      deadline = time.monotonic() + 4 * self._limits.seconds + 20
+      size = int.from_bytes(self._read(4, deadline), 'big')
+      answer = json.loads(self._read(size, deadline))
+    except (OSError, ValueError) as error:
+      raise self._broken(str(error)) from error
+    if 'error' in answer:
+      raise self._broken(answer['error'])
+    return answer
+
+  def _read(self, size: int, deadline: float) -> bytes:
+    descriptor = self._process.stdout.fileno()
+    data = b''
+    while len(data) < size:
+      if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        raise OSError('no answer in time')
+      piece = os.read(descriptor, size - len(data))
+      if not piece:
+        raise OSError('it ended')
+      data += piece
+    return data
+
+  def _broken(self, reason: str) -> BrokenEnvironmentError:
+    self._process.kill()
+    self._process.wait()
+    self._errors.seek(0)
+    said = self._errors.read(4000).decode('utf-8', 'replace').strip().split('\n')[-1]
+    self.close()
+    return BrokenEnvironmentError(f'the sandbox broke: {reason}' + (f' ({said})' if said else ''))
+
+
+def _unprivileged() -> dict[str, Any]:
+  """How Popen drops root: a uid of this process's own, so that sandboxes do not share limits."""
+  if os.geteuid() != 0:
+    return {}
+  uid = 20_000 + os.getpid() % 40_000
+  return {'user': uid, 'group': uid, 'extra_groups': []}
+
+
+def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
+  """The bwrap command line and the descriptors it reads files from."""
+  bwrap = shutil.which('bwrap')
+  if bwrap is None:
+    raise MissingProgramError('bwrap not found: apt-get install -y bubblewrap')
+  python, prefix = _python()
+  arguments = [
+      bwrap, '--unshare-all', '--unshare-user', '--disable-userns', '--uid', '1000', '--gid', '1000',
+      '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv', '--cap-drop', 'ALL',
+      '--ro-bind', '/usr', '/usr', '--proc', '/proc', '--dev', '/dev', '--remount-ro', '/dev',
+      '--dir', '/opt/empty']
+  for folder in (*_SCRATCH, HOME):
+    arguments += ['--size', str(limits.disk_bytes), '--tmpfs', folder]
+  for folder in ('/bin', '/sbin', '/lib', '/lib64', '/lib32'):
+    if os.path.islink(folder):
+      arguments += ['--symlink', os.readlink(folder), folder]
+    elif os.path.isdir(folder):
+      arguments += ['--ro-bind', folder, folder]
+  if prefix is not None:
+    arguments += ['--ro-bind', prefix, prefix, '--symlink', python, '/opt/bin/python3']
+  descriptors = []
+  for path, text, mode in _files():
+    descriptors.append(_readable(text))
+    arguments += ['--perms', mode, '--ro-bind-data', str(descriptors[-1]), path]
+  for name, value in _ENVIRONMENT.items():
+    arguments += ['--setenv', name, value]
+  rlimits = {'AS': limits.memory_bytes, 'NPROC': limits.processes, 'FSIZE': limits.file_bytes,
+             'CPU': limits.cpu_seconds, 'CORE': 0, 'NOFILE': 256}
+  settings = {'home': HOME, 'scratch': _SCRATCH, 'limits': rlimits, 'cap': limits.output_bytes}
+  arguments += ['--remount-ro', '/', '--chdir', HOME, '--', python, '-S', '-B',
+                f'{_DRIVER}/sandbox_driver.py', json.dumps(settings)]
+  return arguments, descriptors
+
+
+def _files() -> list[tuple[str, str, str]]:
+  """(path, text, permissions) of the files of ours inside."""
+  files = [(f'/etc/{name}', text, '0444') for name, text in _ETC.items()]
+  files.append(('/opt/bin/date', _DATE, '0555'))
+  for name in ('sandbox_driver.py', 'terminal_state.py'):
+    with open(os.path.join(_HERE, name), encoding='utf-8') as file:
+      files.append((f'{_DRIVER}/{name}', file.read(), '0444'))
+  return files
+
+
+def _readable(text: str) -> int:
+  """A descriptor from which `text` can be read to its end."""
+  descriptor = os.memfd_create('aw_jax')
+  os.write(descriptor, text.encode())
+  os.lseek(descriptor, 0, os.SEEK_SET)
+  return descriptor
+
+
+def _python() -> tuple[str, str | None]:
+  """A python3 that the sandbox can run, and its prefix where that lies outside /usr."""
+  for path in ('/usr/bin/python3', '/usr/local/bin/python3'):
+    if os.path.exists(path):
+      return path, None
+  prefix = os.path.realpath(sys.base_prefix)
+  folders = [prefix]
+  while folders[-1] != '/':
+    folders.append(os.path.dirname(folders[-1]))
+  path = os.path.join(prefix, 'bin', 'python3')
+  if os.path.exists(path) and (
+      os.geteuid() != 0 or all(os.stat(folder).st_mode & 0o005 == 0o005 for folder in folders)):
+    return path, prefix
+  raise MissingProgramError(
+      'no python3 that an unprivileged user can run was found: apt-get install -y python3')
