@@ -1,0 +1,1 @@
+"""ml_collections config files, each with a `get_config()`."""

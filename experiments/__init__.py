@@ -1,0 +1,1 @@
+"""Runnable experiments: absl mains that read flags and call the library."""

@@ -1,0 +1,63 @@
+"""Settings of every test: the platform, hypothesis, and what is skipped where a program is missing.
+
+A test that needs a program or an optional package says so:
+
+    @pytest.mark.requires('bwrap')
+
+It is skipped with the line that installs it where that is missing. `.ci/run` fails when a test was
+skipped that should have run.
+"""
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+
+# The tolerances of the tests are those of float32 on a CPU; JAX_PLATFORMS=cuda tries another.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+import hypothesis
+import pytest
+
+_PROGRAMS = {
+  'bwrap': 'apt-get install -y bubblewrap',
+  'git': 'apt-get install -y git',
+  'sqlite3': 'apt-get install -y sqlite3',
+}
+_PACKAGES = {
+  'torch': "pip install -e '.[parity]'",
+  'transformers': "pip install -e '.[parity]'",
+}
+
+hypothesis.settings.register_profile('default', deadline=None, max_examples=100)
+hypothesis.settings.register_profile('ci', deadline=None, max_examples=100, derandomize=True)
+hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
+
+
+@functools.cache
+def missing(name: str) -> str | None:
+  """Why a test that needs `name` cannot run here, or None where it can."""
+  if name in _PACKAGES:
+    found = importlib.util.find_spec(name) is not None
+    return None if found else f'needs {name}: {_PACKAGES[name]}'
+  if name not in _PROGRAMS:
+    raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
+  if shutil.which(name) is None:
+    return f'needs {name}: {_PROGRAMS[name]}'
+  if name == 'bwrap':
+    command = ['bwrap', '--ro-bind', '/', '/', '--unshare-net', 'true']
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if run.returncode:
+      return f'needs a kernel that lets bwrap start: {run.stderr.strip()}'
+  return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+  """Skips the tests whose `requires` marks are not met."""
+  for mark in item.iter_markers('requires'):
+    for name in mark.args:
+      reason = missing(name)
+      if reason:
+        pytest.skip(reason)
