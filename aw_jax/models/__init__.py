@@ -1,0 +1,1 @@
+"""The decoder: one Flax module for training and for decoding with a cache."""

@@ -1,0 +1,88 @@
+"""Device mesh, logical axis rules, and the check that nothing large is left replicated."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+# Parameters are split over 'fsdp' along their embedding axis and over 'tensor' along the other one;
+# batches over everything that does not split a matrix product.
+AXIS_RULES = (
+    ('batch', ('data', 'fsdp')), ('embed', 'fsdp'), ('heads', 'tensor'), ('mlp', 'tensor'),
+    ('vocab', 'tensor'),
+)
+LARGE_ARRAY_BYTES = 1 << 20
+
+
+class PartitioningError(ValueError):
+  """The mesh does not fit the devices, or a large array is replicated."""
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1) -> Mesh:
+  """A mesh over all devices; one size may be -1, what is left.
+
+  Raises:
+    PartitioningError: where the sizes do not multiply to the number of devices.
+  """
+  sizes, devices = [data, fsdp, tensor], jax.device_count()
+  if -1 in sizes:
+    known = -int(np.prod(sizes))
+    if devices % known == 0:
+      sizes[sizes.index(-1)] = devices // known
+  if int(np.prod(sizes)) != devices:
+    raise PartitioningError(
+        f'mesh data={data}, fsdp={fsdp}, tensor={tensor} does not divide {devices} devices')
+  # Linen's logical constraints need Auto axes; make_mesh's own default is Explicit.
+  return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over all data axes."""
+  return NamedSharding(mesh, nn.logical_to_mesh_axes(('batch',), AXIS_RULES))
+
+
+def param_shardings(boxed: Any, mesh: Mesh) -> Any:
+  """A NamedSharding for every leaf of boxed (abstract) parameters."""
+  return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, AXIS_RULES)
+
+
+def state_shardings(abstract: Any, params: Any, mesh: Mesh) -> Any:
+  """Shardings of an optimiser state: a moment follows the parameter whose path it ends in.
+
+  Args:
+    abstract: the optimiser state's shapes.
+    params: the parameters' NamedShardings.
+    mesh: the mesh.
+  """
+  by_path = {jax.tree_util.keystr(path): leaf
+             for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  longest_first = sorted(by_path, key=len, reverse=True)
+
+  def sharding_of(path, leaf):
+    key = jax.tree_util.keystr(path)
+    match = next((p for p in longest_first if key.endswith(p)), None)
+    return by_path[match] if match and leaf.ndim else replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(sharding_of, abstract)
+
+
+def assert_sharded(tree: Any, mesh: Mesh, large: int = LARGE_ARRAY_BYTES) -> None:
+  """Refuses large arrays that every device holds whole, where the mesh could split them.
+
+  Raises:
+    PartitioningError: naming the first such array.
+  """
+  if mesh.shape['fsdp'] * mesh.shape['tensor'] == 1:
+    return
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if leaf.nbytes >= large and leaf.sharding.is_fully_replicated:
+      raise PartitioningError(
+          f'{jax.tree_util.keystr(path)}: {leaf.nbytes} bytes replicated on {mesh.size} devices; '
+          'give it a logical axis that AXIS_RULES maps to the mesh')

@@ -1,0 +1,1 @@
+"""Jitted prefill and decode over a cache."""

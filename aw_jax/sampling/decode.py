@@ -1,0 +1,128 @@
+"""Prefill and decode: every speaker's turn, in generation and in imagination, is `decode_turn`.
+
+Shapes: B rows, T tokens given, C tokens generated at most, E width, V vocabulary.
+"""
+
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from aw_jax.models.decoder import Cache, Decoder, init_cache, repeat_rows, token_logprobs
+
+
+@flax.struct.dataclass
+class Speaker:
+  """A model in the middle of a conversation.
+
+  Attributes:
+    cache: what it has read and said.
+    hidden: float32[B, E], the final hidden state of each row's last token.
+  """
+
+  cache: Cache
+  hidden: jax.Array
+
+
+@flax.struct.dataclass
+class Turn:
+  """What `decode_turn` generated.
+
+  Attributes:
+    tokens: int32[B, C], the stop token included, padding (0) after it.
+    logprobs: float32[B, C] of those tokens under the sampling parameters, at temperature 1.
+    lengths: int32[B]; 0 in rows that were not to speak.
+    stopped: bool[B], whether the stop token came within C tokens.
+  """
+
+  tokens: jax.Array
+  logprobs: jax.Array
+  lengths: jax.Array
+  stopped: jax.Array
+
+
+def ingest(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
+           counts_B: jax.Array, attended: int | None = None) -> Speaker:
+  """Reads `counts_B` tokens a row; rows with none are left as they are."""
+  hidden, cache = model.apply(
+      {'params': params}, speaker.cache, tokens_BxT, counts_B, attended, method='extend')
+  last = jnp.maximum(counts_B - 1, 0)[:, None, None]
+  last_hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+  return Speaker(cache, jnp.where((counts_B > 0)[:, None], last_hidden, speaker.hidden))
+
+
+def prefill(model: Decoder, params: Any, tokens_BxT: jax.Array, counts_B: jax.Array, slots: int,
+            group: int = 1) -> Speaker:
+  """Reads each prompt once, into a cache of `slots` tokens, and gives it to `group` rows."""
+  batch = tokens_BxT.shape[0]
+  start = Speaker(init_cache(model.config, batch, slots), jnp.zeros((batch, model.config.width)))
+  speaker = ingest(model, params, start, tokens_BxT, counts_B, tokens_BxT.shape[1])
+  return Speaker(repeat_rows(speaker.cache, group), jnp.repeat(speaker.hidden, group, axis=0))
+
+
+def decode_turn(model: Decoder, params: Any, speaker: Speaker, key: jax.Array, speaks_B: jax.Array,
+                *, stop: int, max_tokens: int, temperature: float) -> tuple[Speaker, Turn]:
+  """Generates until the stop token in every row that speaks, or `max_tokens`.
+
+  What is generated is read into the speaker's own cache, the stop token too. The loop ends when the
+  last row is done; finished rows are masked.
+
+  Args:
+    speaker: who speaks.
+    key: of the sampling noise.
+    speaks_B: bool[B], rows that take a turn.
+    stop: id of the token that ends a turn.
+    max_tokens: C.
+    temperature: 0 is greedy.
+  """
+  batch = speaks_B.shape[0]
+  variables = {'params': params}
+
+  def running(carry):
+    _, _, active, index = carry
+    return jnp.logical_and(jnp.any(active), index < max_tokens)
+
+  def body(carry):
+    speaker, turn, active, index = carry
+    logits = model.apply(variables, speaker.hidden, method='logits')
+    if temperature > 0:
+      sampled = jax.random.categorical(jax.random.fold_in(key, index), logits / temperature)
+    else:
+      sampled = jnp.argmax(logits, axis=-1)
+    sampled = jnp.where(active, sampled, 0).astype(jnp.int32)
+    logprobs = jnp.where(active, token_logprobs(logits, sampled), 0.0)
+    speaker = ingest(model, params, speaker, sampled[:, None], active.astype(jnp.int32))
+    is_stop = active & (sampled == stop)
+    turn = Turn(
+        jax.lax.dynamic_update_index_in_dim(turn.tokens, sampled, index, 1),
+        jax.lax.dynamic_update_index_in_dim(turn.logprobs, logprobs, index, 1),
+        turn.lengths + active, turn.stopped | is_stop)
+    return speaker, turn, active & ~is_stop, index + 1
+
+  empty = Turn(jnp.zeros((batch, max_tokens), jnp.int32), jnp.zeros((batch, max_tokens)),
+               jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool))
+  speaker, turn, _, _ = jax.lax.while_loop(
+      running, body, (speaker, empty, speaks_B, jnp.zeros((), jnp.int32)))
+  return speaker, turn
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'group', 'stop', 'max_tokens', 'temperature'))
+def generate(model: Decoder, params: Any, prompts_NxP: jax.Array, prompt_lengths_N: jax.Array,
+             key: jax.Array, *, group: int = 1, stop: int, max_tokens: int,
+             temperature: float = 1.0) -> Turn:
+  """Samples `group` completions of each prompt.
+
+  Args:
+    prompts_NxP: int32, padded on the right; P fixes the compiled shape.
+    prompt_lengths_N: int32; a prompt of no tokens (padding of the batch) gets no completion.
+  Returns:
+    A Turn of N * group rows, those of one prompt together.
+  """
+  speaker = prefill(model, params, prompts_NxP, prompt_lengths_N,
+                    prompts_NxP.shape[1] + max_tokens, group)
+  speaks = jnp.repeat(prompt_lengths_N > 0, group)
+  _, turn = decode_turn(model, params, speaker, key, speaks, stop=stop, max_tokens=max_tokens,
+                        temperature=temperature)
+  return turn

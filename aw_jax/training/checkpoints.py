@@ -1,0 +1,102 @@
+"""Orbax checkpoints of the train state, each with what it takes to use it again."""
+
+import json
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from aw_jax.models.config import ModelConfig
+from aw_jax.tokenizer import Tokenizer
+from aw_jax.training.state import TrainState
+from aw_jax.trajectories import write_atomically
+
+
+class CheckpointError(ValueError):
+  """A checkpoint is missing or of another model; the message says which and what to do."""
+
+
+class Checkpointer:
+  """Saves and restores one run's states; a step is there whole or not at all.
+
+  The model config and the vocabulary stand beside the steps, so a checkpoint folder is all that
+  sampling, serving or a later stage need.
+  """
+
+  def __init__(self, directory: str | os.PathLike, model: ModelConfig, tokenizer: Tokenizer,
+               keep: int = 2):
+    """Raises CheckpointError where the folder holds another model's checkpoints."""
+    self._directory = epath.Path(os.path.abspath(directory))
+    self._directory.mkdir(parents=True, exist_ok=True)
+    existing = read_model_config(self._directory) if has_model(self._directory) else None
+    if existing is not None:
+      _require_same_model(existing, model, self._directory)
+    else:
+      tokenizer.save(self._directory / 'vocabulary.model')
+      write_atomically(self._directory / 'model.json', json.dumps(model.to_dict(), indent=1))
+    self._manager = ocp.CheckpointManager(
+        self._directory / 'steps',
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False))
+
+  def latest_step(self) -> int | None:
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState) -> None:
+    """Saves the state under its own step."""
+    step = int(state.step)
+    if self._manager.latest_step() != step:
+      self._manager.save(step, args=ocp.args.StandardSave(state))
+      self._manager.wait_until_finished()
+
+  def restore(self, like: TrainState, shardings: TrainState) -> TrainState:
+    """The newest state, placed as `shardings` says; `like` gives shapes and dtypes."""
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, shardings)
+    return self._manager.restore(
+        self.latest_step(), args=ocp.args.StandardRestore(abstract))
+
+  def close(self) -> None:
+    self._manager.close()
+
+
+
+
+
+
+
+def has_model(directory: str | os.PathLike) -> bool:
+  return (epath.Path(directory) / 'model.json').exists()
+
+
+def read_model_config(directory: str | os.PathLike) -> ModelConfig:
+  """Raises CheckpointError where the folder holds no checkpoint."""
+  path = epath.Path(directory) / 'model.json'
+  if not path.exists():
+    raise CheckpointError(f'{directory}: no model.json, so no checkpoint; train one first')
+  return ModelConfig.from_dict(json.loads(path.read_text()))
+
+
+def _require_same_model(found: ModelConfig, wanted: ModelConfig, directory) -> None:
+  for name, value in wanted.to_dict().items():
+    if found.to_dict()[name] != value:
+      raise CheckpointError(
+          f'{directory}: holds a model with {name} = {found.to_dict()[name]}, the config says '
+          f'{value}; use another folder or the same config')
+
+
+def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokenizer]:
+  """Parameters of the newest step, on the default device, with model config and vocabulary.
+
+  Raises:
+    CheckpointError: where there is no whole step.
+  """
+  config = read_model_config(directory)
+  steps = ocp.CheckpointManager(epath.Path(os.path.abspath(directory)) / 'steps')
+  step = steps.latest_step()
+  if step is None:
+    raise CheckpointError(f'{directory}: no finished step; train it first')
+  restored = steps.restore(step, args=ocp.args.StandardRestore())
+  steps.close()
+  return restored['params'], config, Tokenizer.load(epath.Path(directory) / 'vocabulary.model')

@@ -1,0 +1,81 @@
+"""The one train loop: CPT, SFT, RL, imitation and agent RL all run through `train`."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import tqdm
+
+from aw_jax.training.checkpoints import Checkpointer
+from aw_jax.training.metrics import MetricsWriter
+from aw_jax.training.state import TrainState
+
+
+class DivergedError(RuntimeError):
+  """The loss is no number any more; the message names the steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """How long, and how often what.
+
+  Attributes:
+    total_steps: optimiser steps in all.
+    log_every: steps between metrics; reading them waits for the device.
+    checkpoint_every: steps between checkpoints; the last step always has one.
+    name: what the progress bar says.
+  """
+
+  total_steps: int
+  log_every: int = 10
+  checkpoint_every: int = 200
+  name: str = 'train'
+
+
+def train(
+    config: LoopConfig, state: TrainState, shardings: TrainState,
+    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    batch_at: Callable[[int, TrainState], tuple[Any, dict[str, float]]],
+    checkpointer: Checkpointer, writers: Callable[[int], Sequence[MetricsWriter]],
+) -> TrainState:
+  """Trains from the newest checkpoint, or from `state`, to `config.total_steps`.
+
+  Killed at any moment and called again, it ends with the parameters of an unbroken run, because the
+  batch is a function of step and parameters alone.
+
+  Args:
+    config: lengths and intervals.
+    state: the initial state; its buffers are donated.
+    shardings: of the state.
+    train_step: from `make_train_step`.
+    batch_at: `(step, state) -> (batch, metrics)`; RL samples from `state.params` here.
+    checkpointer: where states are kept.
+    writers: called with the first step, returns where metrics go.
+  Raises:
+    DivergedError: where the loss is not finite.
+  """
+  if checkpointer.latest_step() is not None:
+    state = checkpointer.restore(state, shardings)
+  first = int(state.step)
+  outputs = writers(first)
+  last_good = first
+  for step in tqdm.trange(first, config.total_steps, initial=first, total=config.total_steps,
+                          desc=config.name, mininterval=1.0):
+    batch, batch_metrics = batch_at(step, state)
+    state, metrics = train_step(state, batch)
+    done = step + 1
+    if done % config.log_every == 0 or done == config.total_steps:
+      scalars = {**batch_metrics, **{k: float(v) for k, v in jax.device_get(metrics).items()}}
+      if not math.isfinite(scalars['loss']):
+        raise DivergedError(
+            f'{config.name}: loss is {scalars["loss"]} at step {done}; it was finite at step '
+            f'{last_good}. Lower the learning rate or look at batches {last_good} to {step}')
+      last_good = done
+      for writer in outputs:
+        writer.write_scalars(done, scalars)
+        writer.flush()
+    if done % config.checkpoint_every == 0 or done == config.total_steps:
+      checkpointer.save(state)
+  return state

@@ -1,0 +1,154 @@
+"""What each stage minimises. Every loss is a (sum, count) pair, so that means are over the batch.
+
+Shapes: B rows, L tokens, N prompts, G samples of each prompt, P prompt tokens, C completion tokens.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aw_jax.models.decoder import Decoder, init_cache, repeat_rows, token_logprobs
+
+Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count)
+
+
+def sequence_logprobs(model: Decoder, params: Any, tokens_BxL, positions_BxL=None,
+                      segment_ids_BxL=None) -> tuple[jax.Array, jax.Array]:
+  """Log-probability of each token given those before it in its segment, and whether it was argmax.
+
+  Returns:
+    float32[B, L-1] for tokens[:, 1:], bool[B, L-1].
+  """
+  if positions_BxL is None:
+    positions_BxL = jnp.broadcast_to(jnp.arange(tokens_BxL.shape[1]), tokens_BxL.shape)
+    segment_ids_BxL = jnp.ones_like(tokens_BxL)
+  hidden = model.apply({'params': params}, tokens_BxL, positions_BxL, segment_ids_BxL,
+                       method='hidden')
+  logits = model.apply({'params': params}, hidden[:, :-1], method='logits')
+  targets = tokens_BxL[:, 1:]
+  return token_logprobs(logits, targets), jnp.argmax(logits, axis=-1) == targets
+
+
+def next_token(model: Decoder, params: Any, batch: dict[str, jax.Array]
+               ) -> tuple[jax.Array, jax.Array, Metrics]:
+  """Cross-entropy on packed rows (PAPER.md sections 3 and 4).
+
+  Args:
+    model: the decoder.
+    params: its parameters.
+    batch: `tokens, segment_ids, positions` int32[B, L], `loss_weights` float32[B, L]; the weight at
+      i is that of predicting tokens[i].
+  Returns:
+    Sum of weighted negative log-likelihoods in nats, sum of weights, metrics.
+  """
+  logprobs, correct = sequence_logprobs(
+      model, params, batch['tokens'], batch['positions'], batch['segment_ids'])
+  weights = batch['loss_weights'][:, 1:]
+  count = jnp.sum(weights)
+  metrics = {'token_accuracy': (jnp.sum(weights * correct), count)}
+  return -jnp.sum(weights * logprobs), count, metrics
+
+
+def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths_N,
+                        completions_NxGxC, completion_lengths_NxG) -> jax.Array:
+  """Log-probabilities of sampled completions, each prompt read once for its whole group.
+
+  The same computation as sampling: prefill, then the completion over the cached prompt.
+
+  Returns:
+    float32[N, G, C]; zero beyond a completion's length.
+  """
+  n, group, length = completions_NxGxC.shape
+  variables = {'params': params}
+  cache = init_cache(model.config, n, prompts_NxP.shape[1] + length)
+  hidden, cache = model.apply(variables, cache, prompts_NxP, prompt_lengths_N,
+                              prompts_NxP.shape[1], method='extend')
+  last = jnp.take_along_axis(hidden, (prompt_lengths_N - 1)[:, None, None], axis=1)
+  completions = completions_NxGxC.reshape(n * group, length)
+  counts = completion_lengths_NxG.reshape(-1)
+  hidden, _ = model.apply(variables, repeat_rows(cache, group), completions, counts,
+                          method='extend')
+  hidden = jnp.concatenate([jnp.repeat(last, group, axis=0), hidden[:, :-1]], axis=1)
+  logprobs = token_logprobs(model.apply(variables, hidden, method='logits'), completions)
+  mask = jnp.arange(length) < counts[:, None]
+  return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
+
+
+def group_advantages(rewards_NxG: jax.Array, normalise: bool = True) -> jax.Array:
+  """Group-relative advantage: reward minus its group's mean, over the group's deviation.
+
+  A group of equal rewards has zero advantage and teaches nothing.
+  """
+  centred = rewards_NxG - jnp.mean(rewards_NxG, axis=-1, keepdims=True)
+  if not normalise:
+    return centred
+  return centred / (jnp.std(rewards_NxG, axis=-1, keepdims=True) + 1e-6)
+
+
+def policy_loss(logprobs: jax.Array, sampled_logprobs: jax.Array, advantages: jax.Array,
+                mask: jax.Array, *, clip: float, ratio: str = 'sequence'
+                ) -> tuple[jax.Array, jax.Array, Metrics]:
+  """Clipped policy gradient.
+
+  'sequence' is GSPO (PAPER.md section 5): one length-normalised importance ratio a sequence,
+  s = exp(mean_t(log p - log p_sampled)). 'token' is GRPO: one ratio a token, token mean.
+
+  Args:
+    logprobs: float32[..., C] under the parameters being trained.
+    sampled_logprobs: float32[..., C] under those that sampled.
+    advantages: float32[...] of each sequence.
+    mask: bool[..., C], the sampled tokens.
+    clip: the ratio is kept within [1 - clip, 1 + clip] where that lowers the objective.
+    ratio: 'sequence' or 'token'.
+  Returns:
+    Loss sum, count (sequences that have a token, or tokens), metrics.
+  """
+  lengths = jnp.sum(mask, axis=-1)
+  difference = jnp.where(mask, logprobs - sampled_logprobs, 0.0)
+  if ratio == 'sequence':
+    log_ratio, weights = jnp.sum(difference, axis=-1) / jnp.maximum(lengths, 1), lengths > 0
+  else:
+    log_ratio, weights, advantages = difference, mask, advantages[..., None]
+  importance_ratio = jnp.exp(log_ratio)
+  clipped = jnp.clip(importance_ratio, 1 - clip, 1 + clip)
+  objective = jnp.minimum(importance_ratio * advantages, clipped * advantages)
+  count = jnp.sum(weights)
+  tokens = jnp.sum(mask)
+  metrics = {
+      'importance_ratio': (jnp.sum(weights * importance_ratio), count),
+      'clip_fraction': (jnp.sum(weights * (importance_ratio * advantages > objective)), count),
+      'logprob_gap': (jnp.sum(jnp.abs(difference)), tokens),
+      'entropy_estimate': (-jnp.sum(jnp.where(mask, logprobs, 0.0)), tokens),
+  }
+  return -jnp.sum(weights * objective), count, metrics
+
+
+def group_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
+                 ratio: str) -> tuple[jax.Array, jax.Array, Metrics]:
+  """`policy_loss` of sampled completions of shared prompts: the world model's RL stage.
+
+  Args:
+    batch: `prompts` int32[N, P], `prompt_lengths` int32[N], `completions` int32[N, G, C],
+      `completion_lengths` int32[N, G], `sampled_logprobs` float32[N, G, C],
+      `advantages` float32[N, G].
+  """
+  logprobs = completion_logprobs(
+      model, params, batch['prompts'], batch['prompt_lengths'], batch['completions'],
+      batch['completion_lengths'])
+  mask = jnp.arange(logprobs.shape[-1]) < batch['completion_lengths'][..., None]
+  return policy_loss(logprobs, batch['sampled_logprobs'], batch['advantages'], mask, clip=clip,
+                     ratio=ratio)
+
+
+def episode_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
+                   ratio: str) -> tuple[jax.Array, jax.Array, Metrics]:
+  """`policy_loss` of whole episodes, on the agent's own tokens: agent training.
+
+  Args:
+    batch: `tokens` int32[B, L], `speaker` bool[B, L] (the agent's tokens), `sampled_logprobs`
+      float32[B, L], `advantages` float32[B].
+  """
+  logprobs, _ = sequence_logprobs(model, params, batch['tokens'])
+  return policy_loss(logprobs, batch['sampled_logprobs'][:, 1:], batch['advantages'],
+                     batch['speaker'][:, 1:], clip=clip, ratio=ratio)

@@ -1,0 +1,58 @@
+"""Optimiser and learning-rate schedule."""
+
+import jax
+import optax
+from optax import contrib
+
+SCHEDULES = ('cosine', 'constant', 'linear')
+
+
+def schedule(config) -> optax.Schedule:
+  """Linear warm-up to `peak_lr`, then 'cosine' or 'linear' to a tenth of it, or 'constant'.
+
+  Args:
+    config: `peak_lr`, `warmup_steps`, `total_steps`, `schedule`.
+  """
+  if config.schedule not in SCHEDULES:
+    raise ValueError(f'schedule: {config.schedule!r} is not one of {", ".join(SCHEDULES)}')
+  warmup = min(config.warmup_steps, max(config.total_steps - 1, 0))
+  rest = max(config.total_steps - warmup, 1)
+  decay = {
+      'cosine': optax.cosine_decay_schedule(config.peak_lr, rest, alpha=0.1),
+      'linear': optax.linear_schedule(config.peak_lr, 0.1 * config.peak_lr, rest),
+      'constant': optax.constant_schedule(config.peak_lr),
+  }[config.schedule]
+  return optax.join_schedules(
+      [optax.linear_schedule(0.0, config.peak_lr, max(warmup, 1)), decay], [warmup])
+
+
+def _is_matrix(path, leaf) -> bool:
+  """Muon is for the matrices between hidden layers; tables and convolution taps are not those."""
+  name = jax.tree_util.keystr(path)
+  return leaf.ndim == 2 and 'embedding' not in name and '_conv' not in name
+
+
+def _muon_dimensions(params):
+  return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: contrib.MuonDimensionNumbers() if _is_matrix(path, leaf) else None, params)
+
+
+def make_optimizer(config) -> optax.GradientTransformation:
+  """'adamw', or 'muon' for matrices with Adam for the rest, after clipping by global norm.
+
+  Args:
+    config: `name`, `weight_decay`, `clip_norm`, `adam_lr_ratio` (Adam's learning rate as a share of
+      Muon's), and the fields of `schedule`.
+  """
+  rate = schedule(config)
+  if config.name == 'adamw':
+    update = optax.adamw(rate, b2=0.95, weight_decay=config.weight_decay,
+                         mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+  elif config.name == 'muon':
+    update = contrib.muon(
+        rate, weight_decay=config.weight_decay, adam_b2=0.95,
+        adam_learning_rate=lambda step: config.adam_lr_ratio * rate(step),
+        muon_weight_dimension_numbers=_muon_dimensions)
+  else:
+    raise ValueError(f"optimizer.name: 'adamw' or 'muon', is {config.name!r}")
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
