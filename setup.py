@@ -9,6 +9,7 @@ _DEFAULT = (
   'flax>=0.12.8,<0.13',
   'optax>=0.2.8,<0.3',
   'orbax-checkpoint>=0.12.8,<0.13',
+  'etils[epath]>=1.15,<2',
   'numpy>=2.0,<3',
   # Configs, flags, metrics, plots, progress bars.
   'absl-py>=2.5,<3',
