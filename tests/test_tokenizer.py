@@ -1,0 +1,136 @@
+"""The tokenizer loses no text, cannot be tricked into chat markup, and refuses other files."""
+
+import functools
+import io
+import random
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+import sentencepiece
+
+from aw_jax.tokenizer import PAD_ID, ROLES, SPECIAL_TOKENS, Tokenizer, TokenizerError
+
+WORDS = ('notes', 'report', 'alpha', 'todo', 'config', 'data', 'summary', 'inventory', 'wörld')
+
+
+def corpus(count: int = 300) -> list[str]:
+  draw = random.Random(0)
+  return [
+    f'cat {draw.choice(WORDS)}.txt\n{draw.choice(WORDS)} {draw.choice(WORDS)} {i * 37}\n'
+    f'mv {draw.choice(WORDS)}.csv {draw.choice(WORDS)}/\n' for i in range(count)]
+
+
+TEXTS = corpus()
+# SentencePiece writes a space as U+2581, so that one character comes back as a space.
+LOWER_BLOCK = '\N{LOWER ONE EIGHTH BLOCK}'
+MARKUP = [
+  *SPECIAL_TOKENS, '<|im_start|>', '<|im_end|>', '<pad>', '<unk>', '<s>', '<0x41>', '<0x00>']
+ANY_TEXT = st.lists(
+  st.sampled_from([*MARKUP, ' ', '  ', '\n', '\t', '\r\n', '\0', '\ufeff', 'notes.txt'])
+  | st.text(max_size=20), max_size=8).map(''.join)
+
+
+@functools.cache
+def tokenizer() -> Tokenizer:
+  return Tokenizer.train(TEXTS, vocab_size=450)
+
+
+@hypothesis.given(ANY_TEXT)
+def test_any_text_survives(text):
+  text = text.replace(LOWER_BLOCK, '')
+  assert tokenizer().decode(tokenizer().encode(text)) == text
+
+
+def test_the_one_character_that_does_not_survive():
+  assert tokenizer().decode(tokenizer().encode(f'a{LOWER_BLOCK}b')) == 'a b'
+
+
+@hypothesis.given(ANY_TEXT)
+def test_text_never_becomes_markup_or_padding(text):
+  forbidden = {PAD_ID, *(tokenizer().special(token) for token in SPECIAL_TOKENS)}
+  assert forbidden.isdisjoint(tokenizer().encode(text))
+
+
+@hypothesis.given(st.lists(
+  st.tuples(st.sampled_from(SPECIAL_TOKENS), st.text(max_size=10)), max_size=5))
+def test_markup_is_written_out_between_texts(parts):
+  ids, text = [], ''
+  for token, after in parts:
+    after = after.replace(LOWER_BLOCK, '')
+    ids += [tokenizer().special(token), *tokenizer().encode(after)]
+    text += token + after
+  assert tokenizer().decode(ids) == text
+  assert tokenizer().decode([PAD_ID, *ids, PAD_ID, PAD_ID]) == text
+
+
+def test_special_tokens_are_distinct_ids():
+  ids = [tokenizer().special(token) for token in SPECIAL_TOKENS]
+  assert len(set(ids)) == len(SPECIAL_TOKENS) and PAD_ID not in ids
+  assert max(ids) < tokenizer().vocab_size
+
+
+def test_a_role_header_is_one_id():
+  for role in ROLES:
+    assert tokenizer().decode(tokenizer().role_header(role)) == f'<|im_start|>{role}\n'
+    assert len(tokenizer().role_header(role)) == 1
+
+
+def test_frequent_text_takes_few_tokens():
+  """A vocabulary that fell back to bytes would be lossless too, and useless."""
+  assert len(tokenizer().encode(TEXTS[7])) < len(TEXTS[7]) / 2
+
+
+def test_digits_are_single_tokens():
+  assert len(tokenizer().encode('2024')) == 4
+
+
+def test_training_twice_gives_the_same_bytes():
+  again = Tokenizer.train(TEXTS, vocab_size=450)
+  assert again.model_bytes == tokenizer().model_bytes
+  assert again.fingerprint == tokenizer().fingerprint
+
+
+def test_fingerprint_tells_vocabularies_apart():
+  assert Tokenizer.train(TEXTS[50:], vocab_size=400).fingerprint != tokenizer().fingerprint
+
+
+def test_save_and_load(tmp_path):
+  tokenizer().save(tmp_path / 'a.model')
+  loaded = Tokenizer.load(tmp_path / 'a.model')
+  assert loaded.model_bytes == tokenizer().model_bytes
+  assert loaded.encode(TEXTS[0]) == tokenizer().encode(TEXTS[0])
+
+
+def plain_sentencepiece(**options) -> bytes:
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXTS), model_writer=model, vocab_size=400, hard_vocab_limit=False,
+    byte_fallback=True, minloglevel=2, **options)
+  return model.getvalue()
+
+
+def refusal(path, content: bytes | None) -> str:
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(TokenizerError) as caught:
+    Tokenizer.load(path)
+  assert str(caught.value).startswith(f'{path}: ') and '\n' not in repr(str(caught.value))
+  return str(caught.value)
+
+
+def test_bad_files_are_refused_by_name(tmp_path):
+  path = tmp_path / 'vocabulary.model'
+  assert 'No such file' in refusal(path, None)
+  refusal(path, b'')
+  assert 'not a SentencePiece model' in refusal(path, b'garbage')
+  assert 'id 0 must be padding' in refusal(path, plain_sentencepiece())
+  assert 'not a control symbol' in refusal(path, plain_sentencepiece(
+    pad_id=PAD_ID, unk_id=1, bos_id=-1, eos_id=-1))
+
+
+def test_a_torn_file_is_refused_or_lacks_nothing(tmp_path):
+  """A prefix of a model may parse; it must then be refused for the markup it lost."""
+  whole = tokenizer().model_bytes
+  for share in (0.1, 0.5, 0.9):
+    refusal(tmp_path / 'torn.model', whole[:int(len(whole) * share)])
