@@ -49,7 +49,7 @@ class Recipe:
   initial_state: str | None
   verifier: Verifier
   plan: tuple[str, ...]
-  max_turns: int = 10
+  max_turns: int = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,16 @@ def domains() -> list[str]:
 def make_environment(domain: str) -> Environment:
   """A new environment of `domain`. Raises RegistryError, MissingProgramError."""
   return _resolve(_domain(domain).environment, domain)()
+
+
+def actions(domain: str) -> Any:
+  """What `experts.Actions` knows of a domain: `ACTIONS` of its families' module, or the default."""
+  target = _domain(domain).families
+  if isinstance(target, str):
+    module = _import(target.partition(':')[0], domain)
+    if hasattr(module, 'ACTIONS'):
+      return module.ACTIONS
+  return _import('aw_jax.environments.experts', domain).Actions()
 
 
 def families(domain: str, split: str | None = None) -> list[str]:
@@ -232,8 +242,12 @@ def _resolve(target: Any, domain: str) -> Any:
   if not isinstance(target, str):
     return target
   module, name = target.split(':')
+  return getattr(_import(module, domain), name)
+
+
+def _import(module: str, domain: str) -> Any:
   try:
-    return getattr(importlib.import_module(module), name)
+    return importlib.import_module(module)
   except ModuleNotFoundError as error:
     raise MissingProgramError(
         f'domain {domain!r} needs the package {error.name!r}: '

@@ -85,13 +85,13 @@ class Result:
     output: stdout and stderr as they came, at most `Limits.output_bytes`.
     cwd: the working directory after it, '~' for home.
     timed_out: whether it was killed at the time limit; the shell is then a fresh one.
-    state: the home directory as text (terminal_state.render) where it was asked for.
+    state: the home directory as text (terminal_state.render).
   """
 
   output: str
   cwd: str
   timed_out: bool
-  state: str | None = None
+  state: str
 
 
 class Sandbox:
@@ -123,8 +123,7 @@ class Sandbox:
 
   def run(self, command: str) -> Result:
     """Runs `command` in the episode's shell."""
-    return Result(**self._request(
-        op='run', command=command, limit=self._limits.seconds, state=True))
+    return Result(**self._request(op='run', command=command, limit=self._limits.seconds))
 
   def probe(self, command: str) -> Result:
     """Runs `command` in a fresh shell on a fresh copy of the initial state."""

@@ -227,9 +227,9 @@ class Driver:
       self._shell.start(seed)
     return {'state': terminal_state.render(self._pristine)}
 
-  def run(self, command, limit, state):
+  def run(self, command, limit):
     """Runs a command in the episode's shell."""
-    return self._run(command, limit, state)
+    return self._run(command, limit)
 
   def probe(self, command, limit):
     """Runs a command in a fresh shell on a fresh copy of the initial state."""
@@ -238,14 +238,14 @@ class Driver:
     if not self._clean:
       self._restore_files()
     self._shell.start(self._seed)
-    return self._run(command, limit, False)
+    return self._run(command, limit)
 
   def verify(self, command, limit):
     """Runs a command in a fresh shell on the state as it is."""
     self._shell.start(self._seed)
-    return self._run(command, limit, False)
+    return self._run(command, limit)
 
-  def _run(self, command, limit, state):
+  def _run(self, command, limit):
     timed_out = False
     try:
       output, cwd = self._shell.run(command, limit, self._cap)
@@ -258,8 +258,7 @@ class Driver:
     self._clean = self._is_clean(entries)
     answer = {'output': output.decode('utf-8', 'replace'), 'timed_out': timed_out,
               'cwd': self._prompt(cwd)}
-    if state:
-      answer['state'] = terminal_state.render(entries, answer['cwd'])
+    answer['state'] = terminal_state.render(entries, answer['cwd'])
     return answer
 
   def _prompt(self, cwd):

@@ -1,0 +1,173 @@
+"""Commands a person might try in a terminal, over the files at hand: for exploring and for noise."""
+
+import random
+import re
+
+from aw_jax.environments.experts import Actions
+from aw_jax.environments.terminal_tasks.worlds import FOLDERS, STEMS, WORDS
+from aw_jax.trajectories import Task
+
+_HEADER = re.compile(r'== (\S+?)(/?)(?: .*)?')
+_FILE_NAME = re.compile(r'[\w/]+\.[a-z]+\b')
+
+
+def _parse(state: str) -> tuple[dict[str, list[str]], list[str], str]:
+  """Files (path -> lines), directories and working directory ('' for home) of a state."""
+  files, folders, cwd = {}, [], ''
+  lines: list[str] = []
+  for line in state.split('\n'):
+    header = _HEADER.fullmatch(line)
+    if header and header[2]:
+      folders.append(header[1])
+    elif header:
+      files[header[1]] = lines = []
+    elif line.startswith('cwd ~/'):
+      cwd = line[len('cwd ~/'):]
+    else:
+      lines.append(line)
+  return files, folders, cwd
+
+
+class _View:
+  """What is at hand in a state: files and directories as the working directory names them.
+
+  Half of the time a file is drawn from those that differ from the initial state, where there are
+  any: what earlier actions did is what there is to see.
+  """
+
+  def __init__(self, state: str | None, initial: str | None, rng: random.Random):
+    self.rng = rng
+    files, folders, self.cwd = _parse(state or '')
+    before = _parse(initial or '')[0]
+    self.files = [self._relative(path) for path in files]
+    self.fresh = [self._relative(path) for path in files if files[path] != before.get(path)]
+    self.folders = [self._relative(path) for path in folders if path != self.cwd]
+    self.words = re.findall(r'\w+', ' '.join(line for lines in files.values() for line in lines))
+
+  def _relative(self, path: str) -> str:
+    if not self.cwd:
+      return path
+    inside = self.cwd + '/'
+    return path[len(inside):] if path.startswith(inside) else '../' * (
+        self.cwd.count('/') + 1) + path
+
+  def file(self) -> str:
+    if self.fresh and self.rng.random() < 0.5:
+      return self.rng.choice(self.fresh)
+    return self.rng.choice(self.files) if self.files else self.new()
+
+  def text(self) -> str:
+    """A file that is likely to be text."""
+    path = self.file()
+    return self.file() if path.endswith(('.tar', '.db', '.gz')) else path
+
+  def folder(self) -> str:
+    return self.rng.choice(self.folders) if self.folders else self.rng.choice(FOLDERS)
+
+  def new(self) -> str:
+    return f'{self.rng.choice(STEMS)}.txt'
+
+  def target(self) -> str:
+    """A new file, a file that is there, or a place in a directory."""
+    draw = self.rng.random()
+    if draw < 0.25 and self.folders:
+      return f'{self.folder()}/{self.new()}'
+    return self.text() if draw < 0.45 else self.new()
+
+  def word(self) -> str:
+    """A word of the files, or any."""
+    if self.words and self.rng.random() < 0.75:
+      return self.rng.choice(self.words)
+    return self.rng.choice(WORDS)
+
+  def line(self) -> str:
+    return ' '.join(self.rng.choice(WORDS) for _ in range(self.rng.randint(1, 3)))
+
+  def number(self) -> int:
+    return self.rng.randint(1, 4)
+
+  def option(self, *options: str) -> str:
+    return self.rng.choice(options)
+
+
+# What each command reads; (weight, maker).
+_READING = (
+    (4, lambda v: v.option('ls', 'ls', 'ls *', 'ls -l', f'ls {v.folder()}')),
+    (8, lambda v: f'cat {v.text()}'),
+    (2, lambda v: f'cat {v.text()} {v.text()}'),
+    (3, lambda v: f'head -n {v.number()} {v.text()}'),
+    (3, lambda v: f'tail -n {v.number()} {v.text()}'),
+    (3, lambda v: f'sort {v.option("", "-r ", "-n ", "-u ")}{v.text()}'),
+    (1, lambda v: f'sort {v.text()} | uniq{v.option("", " -c", " -d")}'),
+    (3, lambda v: f'wc {v.option("", "-l ", "-w ")}{v.text()}'),
+    (1, lambda v: f'wc -l < {v.text()}'),
+    (3, lambda v: f'grep {v.option("", "-n ", "-c ", "-v ")}{v.word()} {v.text()}'),
+    (2, lambda v: f'grep {v.option("-l ", "", "-c ")}{v.word()} *'),
+    (1, lambda v: f'cut -d, -f{v.option("1", "2")} {v.text()}'),
+    (1, lambda v: f'cut -d" " -f{v.option("1", "2")} {v.text()}'),
+    (2, lambda v: f'sed -n {v.number()}p {v.text()}'),
+    (2, lambda v: f'sed s/{v.word()}/{v.word()}/ {v.text()}'),
+    (1, lambda v: f'tr , " " < {v.text()}'),
+    (1, lambda v: f'{v.option("tac", "nl")} {v.text()}'),
+    (1, lambda v: f'diff {v.text()} {v.text()}'),
+    (1, lambda v: v.option('find . | sort', 'find . -type f | sort', f'find . -name {v.file()}')),
+    (1, lambda v: f'test -e {v.option(v.file(), v.new())} && echo yes || echo no'),
+    (1, lambda v: f'stat -c %a {v.file()}'),
+    (1, lambda v: 'pwd'),
+)
+_WRITING = (
+    (4, lambda v: f'echo {v.line()} > {v.target()}'),
+    (5, lambda v: f'echo {v.line()} >> {v.text()}'),
+    (3, lambda v: f'cp {v.file()} {v.target()}'),
+    (4, lambda v: f'mv {v.file()} {v.option(v.target(), v.folder())}'),
+    (2, lambda v: f'rm {v.file()}'),
+    (2, lambda v: f'mkdir {v.option(*FOLDERS)}'),
+    (2, lambda v: f'sed -i s/{v.word()}/{v.option(*WORDS)}/ {v.text()}'),
+    (2, lambda v: f'sed -i {v.number()}d {v.text()}'),
+    (2, lambda v: f'sort {v.option("", "-r ", "-n ")}{v.text()} > {v.new()}'),
+    (2, lambda v: f'cat {v.text()} {v.text()} > {v.new()}'),
+    (2, lambda v: f'{v.option("head", "tail")} -n {v.number()} {v.text()} > {v.new()}'),
+    (1, lambda v: f'grep {v.word()} {v.text()} > {v.new()}'),
+    (1, lambda v: f'chmod {v.option("600", "755", "+x", "444")} {v.file()}'),
+    (1, lambda v: f'touch {v.new()}'),
+    (1, lambda v: f'rmdir {v.folder()}'),
+    (2, lambda v: v.option(f'cd {v.folder()}', 'cd ..', 'cd') if v.cwd else f'cd {v.folder()}'),
+    (1, lambda v: f'tar cf {v.option(*STEMS)}.tar {v.file()}'),
+)
+
+
+def _draw(commands, view: _View) -> str:
+  weights, makers = zip(*commands)
+  return view.rng.choices(makers, weights)[0](view)
+
+
+class TerminalActions(Actions):
+  """Exploring and mistakes in a terminal."""
+
+  def explore(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A command that changes nothing, over the files at hand."""
+    return _draw(_READING, _View(state, task.initial_state, rng))
+
+  def wander(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A command of any kind over the files at hand, changing them about every second time."""
+    return _draw(rng.choice([_READING, _WRITING]), _View(state, task.initial_state, rng))
+
+  def anything(self, task: Task, rng: random.Random) -> str:
+    """Any command, each kind equally likely, over names that need not be there."""
+    view = _View(task.initial_state, task.initial_state, rng)
+    return rng.choice(_READING + _WRITING)[1](view)
+
+  def mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
+    """`action` with another file, word or number."""
+    view = _View(state, task.initial_state, rng)
+    names = sorted({m for m in _FILE_NAME.findall(action)})
+    words = sorted({w for w in re.findall(r'\b[a-z]{3,}\b', action) if w in WORDS})
+    numbers = sorted(set(re.findall(r'(?<=[ -])\d\b', action)))
+    choices = [(name, view.file()) for name in names]
+    choices += [(word, view.word()) for word in words]
+    choices += [(number, str(view.number())) for number in numbers]
+    choices += [('>>', '>')] if '>>' in action else []
+    if not choices:
+      return super().mistake(action, task, state, rng)
+    old, new = rng.choice(choices)
+    return action.replace(old, new, 1)

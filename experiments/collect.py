@@ -1,0 +1,58 @@
+"""Collects real trajectories of one domain into JSONL shards.
+
+    python -m experiments.collect --domain=terminal --episodes=1000 --out=/tmp/terminal
+
+Run again with the same flags, it keeps the shards that are whole and goes on.
+"""
+
+import sys
+
+from absl import app, flags
+
+from aw_jax.environments import collect, registry
+from aw_jax.environments.base import MissingProgramError
+from aw_jax.trajectories import SPLITS, TrajectoryError
+
+_DOMAIN = flags.DEFINE_string('domain', None, 'Which world: terminal, mcp, ...', required=True)
+_EPISODES = flags.DEFINE_integer('episodes', 1000, 'How many episodes.', lower_bound=1)
+_OUT = flags.DEFINE_string('out', None, 'Directory for the shards.', required=True)
+_SPLIT = flags.DEFINE_enum('split', 'train', SPLITS, 'Which tasks.')
+_POOL = flags.DEFINE_enum(
+    'pool', None, registry.POOLS, 'Only train tasks of this training stage (all where not given).')
+_POLICIES = flags.DEFINE_list(
+    'policies', [f'{name}:{weight}' for name, weight in collect.DEFAULT_POLICIES.items()],
+    'Who acts, as name:weight; names are ' + ', '.join(collect.POLICIES) + '.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Selects tasks and what policies do.')
+_WORKERS = flags.DEFINE_integer('workers', 2, 'Processes at a time.', lower_bound=1)
+_SHARD = flags.DEFINE_integer('episodes_per_shard', 50, 'Episodes of one file.', lower_bound=1)
+_MARK = flags.DEFINE_bool(
+    'mark_changed_state', True, 'Mark turns that depend on earlier actions, by replay.')
+
+
+def _policies() -> dict[str, float]:
+  mixture = {}
+  for entry in _POLICIES.value:
+    name, _, weight = entry.partition(':')
+    try:
+      mixture[name] = float(weight or 1)
+    except ValueError as error:
+      raise collect.CollectError(f'--policies: {entry!r} is not name:weight') from error
+  return mixture
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+  try:
+    summary = collect.collect(
+        _DOMAIN.value, _EPISODES.value, _OUT.value, split=_SPLIT.value, policies=_policies(),
+        seed=_SEED.value, workers=_WORKERS.value, episodes_per_shard=_SHARD.value,
+        pool=_POOL.value, mark_changed_state=_MARK.value)
+  except (collect.CollectError, registry.RegistryError, MissingProgramError,
+          TrajectoryError) as error:
+    sys.exit(f'collect: {error}')
+  print(collect.table(summary))
+
+
+if __name__ == '__main__':
+  app.run(main)
