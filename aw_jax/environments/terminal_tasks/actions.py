@@ -52,14 +52,17 @@ class _View:
         self.cwd.count('/') + 1) + path
 
   def file(self) -> str:
-    if self.fresh and self.rng.random() < 0.5:
-      return self.rng.choice(self.fresh)
-    return self.rng.choice(self.files) if self.files else self.new()
+    return self._choose(self.files, self.fresh)
 
   def text(self) -> str:
-    """A file that is likely to be text."""
-    path = self.file()
-    return self.file() if path.endswith(('.tar', '.db', '.gz')) else path
+    """A file that is text, as far as its name tells."""
+    return self._choose(*([f for f in files if not f.endswith(('.tar', '.db', '.gz'))]
+                          for files in (self.files, self.fresh)))
+
+  def _choose(self, files: list[str], fresh: list[str]) -> str:
+    if fresh and self.rng.random() < 0.5:
+      return self.rng.choice(fresh)
+    return self.rng.choice(files) if files else self.new()
 
   def folder(self) -> str:
     return self.rng.choice(self.folders) if self.folders else self.rng.choice(FOLDERS)
@@ -168,6 +171,6 @@ class TerminalActions(Actions):
     choices += [(number, str(view.number())) for number in numbers]
     choices += [('>>', '>')] if '>>' in action else []
     if not choices:
-      return super().mistake(action, task, state, rng)
+      return self.typo(action, rng)
     old, new = rng.choice(choices)
     return action.replace(old, new, 1)
