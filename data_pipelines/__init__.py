@@ -1,0 +1,1 @@
+"""From collected trajectories to packed training records: TFDS, seqio, ArrayRecord."""

@@ -1,0 +1,216 @@
+"""What each training stage makes of one trajectory: token ids and loss weights; no TensorFlow."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from aw_jax.prompts import chat, templates
+from aw_jax.tokenizer import IM_END, Tokenizer
+from aw_jax.trajectories import SUBMIT, Trajectory, Turn
+from data_pipelines import loss_mask as masks
+from data_pipelines import packing, reasoning
+
+_OUTPUT_PREFERENCE = 3.0  # how much likelier a turn with output is drawn than one without
+_TAGS_AFTER = 2  # the closing tag and the end of the message
+
+
+@dataclasses.dataclass(frozen=True)
+class SftSample:
+  """One turn with candidate reasoning.
+
+  Attributes:
+    turn: index of the turn.
+    prompt: ids up to and with the header of the answer.
+    thinking: text ids of each candidate trace.
+    targets: ids of each candidate answer: thinking, then the observation.
+  """
+
+  turn: int
+  prompt: list[int]
+  thinking: list[list[int]]
+  targets: list[list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RlSample:
+  """One turn to predict: its index, the prompt's ids, and what really happened."""
+
+  index: int
+  prompt: list[int]
+  turn: Turn
+
+
+def world_model_turns(trajectory: Trajectory) -> tuple[Turn, ...]:
+  """The turns a world model learns: those of the episode, then the hidden verification."""
+  verification = trajectory.verification
+  return trajectory.turns + (() if verification is None else (verification,))
+
+
+def cpt_example(
+    tokenizer: Tokenizer, trajectory: Trajectory, seed: int = 0, loss_mask: bool = True
+) -> tuple[packing.Example, list[str]]:
+  """The whole dialogue, with loss on the predictions (PAPER.md section 3).
+
+  Args:
+    tokenizer: the vocabulary.
+    trajectory: an episode.
+    seed: of the mask's choice of tokens.
+    loss_mask: whether to mask; without, every prediction token has weight 1.
+  Returns:
+    The example, which may be cut after any turn, and the mask class of every turn. The tags and the
+    end of a message always have weight 1.
+  """
+  task = trajectory.task
+  template, = templates.STAGE_TEMPLATES['cpt']
+  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  tokens = chat.world_model_context(tokenizer, system, ())
+  weights = [0.0] * len(tokens)
+  ends, classes = [], []
+  for index, turn in enumerate(world_model_turns(trajectory)):
+    action = chat.action_message(tokenizer, turn.action)
+    answer = chat.prediction(tokenizer, turn.observation)
+    turn_class = masks.classify(turn.action, turn.observation)
+    kept = masks.keep(
+        turn_class if loss_mask else 'other', len(answer) - 1 - _TAGS_AFTER, seed, task.id, index)
+    tokens += action + answer
+    weights += [0.0] * len(action) + [1.0, *kept] + [1.0] * _TAGS_AFTER
+    ends.append(len(tokens))
+    classes.append(turn_class)
+  return packing.example(tokens, weights, ends), classes
+
+
+def knowledge_example(tokenizer: Tokenizer, text: str) -> packing.Example:
+  """A text by itself, with loss on all of it but its first token."""
+  tokens = [*tokenizer.encode(text), tokenizer.special(IM_END)]
+  return packing.example(tokens, [0.0] + [1.0] * (len(tokens) - 1))
+
+
+def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str) -> list[int]:
+  """Everything before the answer to turn `index`."""
+  task = trajectory.task
+  turns = world_model_turns(trajectory)
+  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  history = [(turn.action, turn.observation) for turn in turns[:index]]
+  context = chat.world_model_context(tokenizer, system, history)
+  return context + chat.action_message(tokenizer, turns[index].action)
+
+
+def _draw_turn(trajectory: Trajectory, fitting: Sequence[int], stage: str, seed: int) -> int:
+  """One of the turns `fitting`, a function of the task; those with output are preferred."""
+  turns = world_model_turns(trajectory)
+  weights = np.array(
+      [_OUTPUT_PREFERENCE if turns[i].observation.strip() else 1.0 for i in fitting])
+  rng = masks.generator('turn', stage, seed, trajectory.task.id, trajectory.policy)
+  return int(rng.choice(np.asarray(fitting), p=weights / weights.sum()))
+
+
+def _states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]:
+  """The state before and after a turn; the hidden verification changes nothing."""
+  turns = trajectory.turns
+  before = turns[index - 1].state if index else trajectory.task.initial_state
+  return before, turns[index].state if index < len(turns) else before
+
+
+def sft_sample(
+    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
+) -> SftSample | None:
+  """One turn of the trajectory with three candidate reasoning traces (PAPER.md section 4).
+
+  Args:
+    tokenizer: the vocabulary.
+    trajectory: an episode.
+    seq_len: prompt and answer together have at most this many tokens.
+    seed: of the choice of turn and template.
+  Returns:
+    The sample, or None where no turn fits.
+  """
+  task = trajectory.task
+  names = templates.STAGE_TEMPLATES['sft']
+  template = names[masks.generator('template', seed, task.id).integers(len(names))]
+  fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
+  room = reasoning.MAX_TOKENS + 2  # the longest thinking with its tags
+  fitting = _fitting_turns(tokenizer, trajectory, template, seq_len - room)
+  if not fitting:
+    return None
+  index = _draw_turn(trajectory, fitting, 'sft', seed)
+  turn = world_model_turns(trajectory)[index]
+  traces = reasoning.candidates(turn.action, turn.observation, *_states(trajectory, index), fits)
+  return SftSample(
+      index, _prompt(tokenizer, trajectory, index, template),
+      [tokenizer.encode(trace) for trace in traces],
+      [chat.prediction(tokenizer, turn.observation, trace) for trace in traces])
+
+
+def rl_sample(
+    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
+) -> RlSample | None:
+  """One turn of the trajectory to predict (PAPER.md section 5), or None where no turn fits.
+
+  `seq_len` leaves room for thinking, prompt and the true answer.
+  """
+  template, = templates.STAGE_TEMPLATES['rl']
+  room = reasoning.MAX_TOKENS + 2
+  fitting = _fitting_turns(tokenizer, trajectory, template, seq_len - room)
+  if not fitting:
+    return None
+  index = _draw_turn(trajectory, fitting, 'rl', seed)
+  return RlSample(
+      index, _prompt(tokenizer, trajectory, index, template), world_model_turns(trajectory)[index])
+
+
+def _fitting_turns(
+    tokenizer: Tokenizer, trajectory: Trajectory, template: str, room: int) -> list[int]:
+  """The turns whose prompt and plain prediction have at most `room` tokens."""
+  turns = world_model_turns(trajectory)
+  # Turns only append: the length of the last prompt and the messages in it give all of them.
+  length = len(_prompt(tokenizer, trajectory, 0, template))
+  length -= len(chat.action_message(tokenizer, turns[0].action))
+  fitting = []
+  for index, turn in enumerate(turns):
+    length += len(chat.action_message(tokenizer, turn.action))
+    length += len(chat.prediction(tokenizer, turn.observation))
+    if length > room:
+      break
+    fitting.append(index)
+  return fitting
+
+
+def agent_dialogue(
+    tokenizer: Tokenizer, trajectory: Trajectory, first_observation: str = ''
+) -> packing.Example:
+  """An episode from the agent's side, with loss on its actions; may be cut after any action."""
+  task = trajectory.task
+  system = templates.agent_prompt(task.domain, task.instruction)
+  tokens = chat.agent_context(tokenizer, system, first_observation, ())
+  weights, ends = [0.0] * len(tokens), []
+  actions = [turn.action for turn in trajectory.turns]
+  if trajectory.submission is not None:
+    actions.append(SUBMIT + trajectory.submission)
+  for index, action in enumerate(actions):
+    spoken = chat.agent_action(tokenizer, action)
+    tokens += spoken
+    weights += [1.0] * len(spoken)
+    ends.append(len(tokens))
+    if index + 1 < len(actions):
+      heard = chat.observation_message(tokenizer, trajectory.turns[index].observation)
+      tokens += heard
+      weights += [0.0] * len(heard)
+  return packing.example(tokens, weights, ends)
+
+
+def agent_example(
+    tokenizer: Tokenizer, trajectory: Trajectory, first_observation: str = ''
+) -> tuple[np.ndarray, np.ndarray]:
+  """An episode as an agent imitates it.
+
+  Args:
+    tokenizer: the vocabulary.
+    trajectory: an episode of the policy to imitate.
+    first_observation: what the environment shows before the first action.
+  Returns:
+    tokens int32[n] and loss_weights float32[n]: 1 on the actions and the end of their messages, 0
+    elsewhere.
+  """
+  dialogue = agent_dialogue(tokenizer, trajectory, first_observation)
+  return dialogue.tokens, dialogue.loss_weights

@@ -1,0 +1,247 @@
+"""Collected trajectories to packed training records: the whole chain, stage by stage.
+
+    folder/*/shard-*.jsonl -> TFDS -> seqio mixture of a stage -> packing -> {out}/{stage}.array_record
+
+Every step is written atomically and skipped where its result is there, so a killed run goes on
+where it was.
+"""
+
+import collections
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is imported
+
+import numpy as np
+import seqio
+import tqdm
+from absl import logging
+
+from aw_jax.tokenizer import Tokenizer
+from data_pipelines import packing, pools, records, sources, tasks, trajectories_builder, vocabulary
+from data_pipelines.loss_mask import CLASSES
+
+VOCABULARY_FILE = 'vocabulary.model'
+
+
+class PrepareError(ValueError):
+  """Records cannot be made; the message says why and what to do."""
+
+
+def record_name(stage: str, split: str = 'train') -> str:
+  """The name of a stage's record file: 'cpt', 'sft_candidates', 'rl', 'cpt_validation', ..."""
+  name = 'sft_candidates' if stage == 'sft' else stage
+  return name if split == 'train' else f'{name}_{split}'
+
+
+def prepare(
+    trajectories: Sequence[str], out: str, stages: Sequence[str] = pools.STAGES, *,
+    vocabulary_path: str | None = None, vocab_size: int = 2048, seq_len: int = 512, seed: int = 0,
+    loss_mask: bool = True, with_knowledge: bool = True, split: str = 'train',
+    progress: bool = True) -> dict[str, dict[str, Any]]:
+  """Makes the record files of `stages`.
+
+  Args:
+    trajectories: folders of collected trajectories.
+    out: where records, vocabulary and the TFDS dataset go.
+    stages: of `pools.STAGES`.
+    vocabulary_path: read where it is there, else trained and saved; {out}/vocabulary.model by
+      default.
+    vocab_size: of a vocabulary that is trained here.
+    seq_len: tokens a row.
+    seed: of every choice of turn, template and masked token.
+    loss_mask: whether cpt masks by information (PAPER.md section 3).
+    with_knowledge: whether cpt has the texts of `data_pipelines.knowledge`.
+    split: 'train', or 'validation' for the same examples of validation tasks.
+    progress: whether to show progress bars.
+  Returns:
+    stage -> the sidecar of its record file.
+  Raises:
+    PrepareError: where a stage or split is unknown or has no trajectory.
+    SourceError, TrajectoryError: see `sources.read_kept`.
+  """
+  _check(stages, split)
+  scan = sources.scan(trajectories)
+  if not scan.kept.get(split):
+    raise PrepareError(
+        f'{", ".join(map(str, trajectories))}: no usable trajectory of split {split!r} '
+        f'(left out: {dict(scan.dropped)}); collect with --split={split}')
+  tokenizer = _vocabulary(vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan)
+  options = tasks.Options(tokenizer, seq_len, seed, loss_mask)
+  job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
+  return {stage: job.run(stage) for stage in stages}
+
+
+def _check(stages: Sequence[str], split: str) -> None:
+  for stage in stages:
+    if stage not in pools.STAGES:
+      raise PrepareError(f'unknown stage {stage!r}; known are {", ".join(pools.STAGES)}')
+  if split not in ('train', 'validation'):
+    raise PrepareError(f'split {split!r}: records are made of train and validation tasks only')
+
+
+def _vocabulary(path: str, vocab_size: int, scan: sources.Scan) -> Tokenizer:
+  if os.path.exists(path):
+    return Tokenizer.load(path)
+  if 'train' not in scan.kept:
+    raise PrepareError(f'{path}: missing, and there are no train trajectories to make it from')
+  logging.info('training a vocabulary of %d ids', vocab_size)
+  tokenizer = vocabulary.train((t for _, t in sources.read_kept(scan.shards)), vocab_size)
+  tokenizer.save(path)
+  return tokenizer
+
+
+@dataclasses.dataclass
+class _Job:
+  """One call of `prepare`."""
+
+  scan: sources.Scan
+  out: str
+  split: str
+  options: tasks.Options
+  with_knowledge: bool
+  progress: bool
+
+  def run(self, stage: str) -> dict[str, Any]:
+    """Makes one stage's records, unless they are there; returns their sidecar."""
+    path = records.records_path(self.out, record_name(stage, self.split))
+    request = self._request(stage)
+    if os.path.exists(path) and os.path.exists(records.sidecar_path(path)):
+      found = records.read_sidecar(path)
+      if all(found.get(key) == value for key, value in request.items()):
+        logging.info('%s: already there', path)
+        return found
+    self._build_dataset()
+    tally = _Tally()
+    made = _PACKERS[stage](self._examples(stage, tally), self.options.seq_len, tally)
+    if not made:
+      raise PrepareError(
+          f'no example for stage {stage!r} in split {self.split!r} (dropped: {dict(tally.dropped)}); '
+          'collect more episodes or raise --seq_len')
+    records.write_records(path, made, {**request, **tally.summary(stage)})
+    return records.read_sidecar(path)
+
+  def _request(self, stage: str) -> dict[str, Any]:
+    options = self.options
+    return {
+        'stage': stage, 'split': self.split, 'seq_len': options.seq_len, 'seed': options.seed,
+        'tokenizer': options.tokenizer.fingerprint, 'loss_mask': options.loss_mask,
+        'knowledge': self.with_knowledge, 'sources': self.scan.sources,
+        'left_out': self.scan.dropped}
+
+  @property
+  def _data_dir(self) -> str:
+    return os.path.join(self.out, 'tfds', self.scan.fingerprint)
+
+  def _build_dataset(self) -> None:
+    parent = os.path.join(self._data_dir, trajectories_builder.NAME)
+    for name in os.listdir(parent) if os.path.isdir(parent) else ():
+      if name.startswith('incomplete'):  # of a run that was killed
+        shutil.rmtree(os.path.join(parent, name))
+    trajectories_builder.build(self.scan, self._data_dir)
+
+  def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
+    """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""
+    domains = sorted(self.scan.kept[self.split])
+    tasks.register(self._data_dir, domains, [stage], self.options, self.with_knowledge)
+    dataset = seqio.get_mixture_or_task(stage).get_dataset(
+        sequence_length=None, split=self.split, shuffle=False, seed=self.options.seed,
+        num_epochs=1, passthrough_features=tasks.passthrough_features(stage),
+        try_in_mem_cache=False)
+    bar = tqdm.tqdm(
+        dataset.as_numpy_iterator(), desc=f'prepare {record_name(stage, self.split)}',
+        unit=' trajectories', disable=not self.progress)
+    for example in bar:
+      example = {key: value.decode() if isinstance(value, bytes) else value
+                 for key, value in example.items()}
+      if tally.see(example):
+        yield example
+
+
+class _Tally:
+  """Counts of a stage, for its sidecar."""
+
+  def __init__(self):
+    self.examples: collections.Counter = collections.Counter()  # by domain
+    self.dropped: collections.Counter = collections.Counter()  # by reason
+    self.classes: dict[str, np.ndarray] = {}  # by domain
+    self.turns_cut = 0
+    self.numbers: dict[str, Any] = {}  # what the packer adds
+
+  def see(self, example: dict[str, Any]) -> bool:
+    """Counts an example; False where it was dropped."""
+    if example['drop']:
+      self.dropped[example['drop']] += 1
+      return False
+    domain = example['domain']
+    self.examples[domain] += 1
+    if 'classes' in example:
+      self.turns_cut += int(example['turns_cut'].sum())
+      if example['classes'].size:
+        self.classes[domain] = self.classes.get(domain, 0) + example['classes']
+    return True
+
+  def summary(self, stage: str) -> dict[str, Any]:
+    result = {'examples': dict(self.examples), 'dropped': dict(self.dropped), **self.numbers}
+    if stage in ('cpt', 'agent'):
+      result['turns_cut'] = self.turns_cut
+    if stage == 'cpt':
+      result['loss_mask_classes'] = {
+          domain: dict(zip(CLASSES, map(int, counts), strict=True))
+          for domain, counts in sorted(self.classes.items())}
+    return result
+
+
+def _packed_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
+  """Rows of packed dialogues; `ids` are the tasks of a row's segments."""
+  found = [(e['id'], packing.example(e['tokens'], e['loss_weights'])) for e in examples]
+  if not found:
+    return []
+  ids, items = zip(*found, strict=True)
+  rows = packing.assign([len(item.tokens) for item in items], seq_len)
+  packed = packing.fill(items, rows, seq_len)
+  tally.numbers = {
+      'tokens': int((packed['segment_ids'] > 0).sum()),
+      'loss_tokens': float(packed['loss_weights'].sum()),
+      'padding_share': round(packing.padding_share(packed), 4)}
+  return [{**{name: packed[name][i] for name in packing.FIELDS}, 'ids': [ids[j] for j in row]}
+          for i, row in enumerate(rows)]
+
+
+def _split_at(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+  return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def _labels(example: dict[str, Any]) -> dict[str, Any]:
+  return {'id': example['id'], 'domain': example['domain'], 'family': example['family'],
+          'turn': int(example['turn'][0])}
+
+
+def _sft_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
+  del seq_len
+  made = [{
+      'prompt': e['prompt'],
+      'candidates': _split_at(e['thinking'], e['thinking_lengths']),
+      'targets': _split_at(e['targets'], e['target_lengths']),
+      **_labels(e)} for e in examples]
+  tally.numbers = {'tokens': sum(len(r['prompt']) + sum(map(len, r['targets'])) for r in made)}
+  return made
+
+
+def _rl_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
+  del seq_len
+  made = [{
+      'prompt': e['prompt'],
+      'action': e['action'][0].decode(), 'observation': e['observation'][0].decode(),
+      'runtime_metadata': e['runtime_metadata'].reshape(-1, 2),
+      'changed_state': None if e['changed_state'][0] < 0 else bool(e['changed_state'][0]),
+      **_labels(e)} for e in examples]
+  tally.numbers = {'tokens': sum(len(r['prompt']) for r in made)}
+  return made
+
+
+_PACKERS = {
+    'cpt': _packed_records, 'agent': _packed_records, 'sft': _sft_records, 'rl': _rl_records}

@@ -1,0 +1,219 @@
+"""seqio tasks per domain and stage, and their mixtures.
+
+Tasks are called `terminal_cpt`, `mcp_rl`, ...; the mixtures `cpt`, `sft`, `rl`, `agent`. They read
+the TFDS dataset of `trajectories_builder`, keep the trajectories of their stage's pool, and turn
+each into features with our own tokenizer and prompts; one that gives no example passes through
+with the reason in `drop`, so that nothing is lost silently.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from aw_jax.tokenizer import Tokenizer
+from aw_jax.trajectories import Trajectory, from_json
+from data_pipelines import examples, knowledge, packing, pools, trajectories_builder
+from data_pipelines.loss_mask import CLASSES
+
+KNOWLEDGE = 'knowledge'
+_NO_ROOM = 'longer than seq_len'
+
+# Features of each stage: name -> dtype. All are vectors; the first few, which hold token ids or
+# weights, are the task's output features and the rest passes through.
+_DIALOGUE = {'tokens': tf.int32, 'loss_weights': tf.float32}
+_DIALOGUE_EXTRA = {'turns_cut': tf.int32, 'classes': tf.int32}
+_FEATURES = {
+    'cpt': (_DIALOGUE, _DIALOGUE_EXTRA),
+    'agent': (_DIALOGUE, _DIALOGUE_EXTRA),
+    'sft': ({'prompt': tf.int32, 'thinking': tf.int32, 'targets': tf.int32},
+            {'thinking_lengths': tf.int32, 'target_lengths': tf.int32, 'turn': tf.int32}),
+    'rl': ({'prompt': tf.int32},
+           {'turn': tf.int32, 'runtime_metadata': tf.int32, 'changed_state': tf.int32,
+            'action': tf.string, 'observation': tf.string}),
+}
+_LABELS = ('id', 'domain', 'family')
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What the preprocessors need.
+
+  Attributes:
+    tokenizer: the vocabulary.
+    seq_len: the most tokens an example may have.
+    seed: of every choice of turn, template and masked token.
+    loss_mask: whether cpt masks by information (PAPER.md section 3).
+  """
+
+  tokenizer: Tokenizer
+  seq_len: int
+  seed: int = 0
+  loss_mask: bool = True
+
+
+def passthrough_features(stage: str) -> tuple[str, ...]:
+  """The features of a mixture beside its output features."""
+  return (*_LABELS, 'drop', *_FEATURES[stage][1])
+
+
+def register(
+    data_dir: str, domains: Sequence[str], stages: Sequence[str], options: Options,
+    with_knowledge: bool = True) -> None:
+  """Adds the tasks and mixtures to seqio's registries, in place of any of those names.
+
+  Args:
+    data_dir: where `trajectories_builder.build` put the dataset.
+    domains: the domains it holds.
+    stages: of `pools.STAGES`.
+    options: see there.
+    with_knowledge: whether the cpt mixture has the texts of `knowledge` too.
+  """
+  for stage in stages:
+    names = [_add_task(data_dir, domain, stage, options) for domain in domains]
+    if stage == 'cpt' and with_knowledge:
+      names += [_add_knowledge_task(domain, options) for domain in domains
+                if knowledge.TEXTS.get(domain)]
+    seqio.MixtureRegistry.remove(stage)
+    # seqio's default stops at the first exhausted task and would lose the rest of the others.
+    seqio.MixtureRegistry.add(
+        stage, names, default_rate=1.0,
+        sample_fn=functools.partial(
+            tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False))
+
+
+def _output_features(stage: str, options: Options) -> dict[str, seqio.Feature]:
+  vocabulary = seqio.PassThroughVocabulary(options.tokenizer.vocab_size)
+  return {name: seqio.Feature(vocabulary, add_eos=False, dtype=dtype)
+          for name, dtype in _FEATURES[stage][0].items()}
+
+
+def _add(name: str, source, stage: str, options: Options, preprocessors) -> str:
+  seqio.TaskRegistry.remove(name)
+  seqio.TaskRegistry.add(
+      name, source=source, preprocessors=preprocessors,
+      output_features=_output_features(stage, options), shuffle_buffer_size=None)
+  return name
+
+
+def _add_task(data_dir: str, domain: str, stage: str, options: Options) -> str:
+  source = seqio.TfdsDataSource(
+      f'{trajectories_builder.NAME}:{trajectories_builder.VERSION}', tfds_data_dir=data_dir)
+  convert = functools.partial(_CONVERT[stage], options=options)
+  return _add(f'{domain}_{stage}', source, stage, options,
+              [_select(domain, stage), _convert_each(stage, convert)])
+
+
+def _add_knowledge_task(domain: str, options: Options) -> str:
+  def dataset_fn(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed
+    texts = knowledge.TEXTS[domain]
+    return tf.data.Dataset.from_tensor_slices({
+        'id': [f'{domain}/{KNOWLEDGE}/{i}' for i in range(len(texts))],
+        'domain': [domain] * len(texts), 'family': [KNOWLEDGE] * len(texts),
+        'trajectory': list(texts)})
+
+  source = seqio.FunctionDataSource(dataset_fn, splits=['train'])
+  convert = functools.partial(_knowledge_features, options=options)
+  return _add(f'{domain}_{KNOWLEDGE}', source, 'cpt', options, [_convert_each('cpt', convert)])
+
+
+def _select(domain: str, stage: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+  """Keeps the examples of a domain that belong to a stage; see `pools.is_in_stage`."""
+  def keep(example):
+    right_domain = example['domain'] == domain
+    if stage == 'agent':
+      return right_domain & (example['policy'] == pools.IMITATED_POLICY)
+    in_pool = (example['pool'] == stage) | (example['pool'] == pools.ALL_POOLS)
+    return right_domain & in_pool
+
+  return lambda dataset: dataset.filter(keep)
+
+
+def _convert_each(
+    stage: str, convert: Callable[[str], Mapping[str, object] | None]
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+  """Maps the `trajectory` text of every example to the features of `stage`."""
+  dtypes = {name: dtype for part in _FEATURES[stage] for name, dtype in part.items()}
+
+  def run(text: bytes) -> list[np.ndarray]:
+    features = convert(text.decode())
+    drop = _NO_ROOM if features is None else ''
+    values = [
+        _vector(() if features is None else features[name], dtype) for name, dtype in dtypes.items()]
+    return [np.array(drop.encode(), object), *values]
+
+  def convert_one(example):
+    drop, *values = tf.numpy_function(
+        run, [example['trajectory']], [tf.string, *dtypes.values()], stateful=False)
+    result = {name: example[name] for name in _LABELS}
+    result['drop'] = tf.ensure_shape(drop, [])
+    for name, value in zip(dtypes, values, strict=True):
+      result[name] = tf.ensure_shape(value, [None])
+    return result
+
+  return lambda dataset: dataset.map(convert_one)
+
+
+def _vector(value, dtype: tf.DType) -> np.ndarray:
+  if dtype == tf.string:
+    return np.array([text.encode() for text in value], object)
+  return np.asarray(value, dtype.as_numpy_dtype).reshape(-1)
+
+
+def _read(text: str) -> Trajectory:
+  return from_json(json.loads(text))
+
+
+def _dialogue_features(item: packing.Example, classes: Sequence[str], options: Options):
+  short = packing.shorten(item, options.seq_len)
+  if short is None:
+    return None
+  kept = list(classes[:len(short.ends)])
+  return {
+      'tokens': short.tokens, 'loss_weights': short.loss_weights,
+      'turns_cut': [len(item.ends) - len(short.ends)],
+      'classes': [kept.count(name) for name in CLASSES]}
+
+
+def _cpt_features(text: str, options: Options):
+  item, classes = examples.cpt_example(
+      options.tokenizer, _read(text), options.seed, options.loss_mask)
+  return _dialogue_features(item, classes, options)
+
+
+def _knowledge_features(text: str, options: Options):
+  return _dialogue_features(examples.knowledge_example(options.tokenizer, text), (), options)
+
+
+def _agent_features(text: str, options: Options):
+  return _dialogue_features(examples.agent_dialogue(options.tokenizer, _read(text)), (), options)
+
+
+def _sft_features(text: str, options: Options):
+  sample = examples.sft_sample(options.tokenizer, _read(text), options.seq_len, options.seed)
+  if sample is None:
+    return None
+  return {
+      'prompt': sample.prompt, 'turn': [sample.turn],
+      'thinking': sum(sample.thinking, []), 'thinking_lengths': list(map(len, sample.thinking)),
+      'targets': sum(sample.targets, []), 'target_lengths': list(map(len, sample.targets))}
+
+
+def _rl_features(text: str, options: Options):
+  sample = examples.rl_sample(options.tokenizer, _read(text), options.seq_len, options.seed)
+  if sample is None:
+    return None
+  turn = sample.turn
+  return {
+      'prompt': sample.prompt, 'turn': [sample.index], 'action': [turn.action],
+      'observation': [turn.observation], 'runtime_metadata': turn.runtime_metadata,
+      'changed_state': [-1 if turn.changed_state is None else int(turn.changed_state)]}
+
+
+_CONVERT = {
+    'cpt': _cpt_features, 'agent': _agent_features, 'sft': _sft_features, 'rl': _rl_features}

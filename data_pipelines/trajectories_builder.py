@@ -1,0 +1,63 @@
+"""TFDS builder of collected trajectories: JSONL shards in, TFDS splits train and validation out."""
+
+import json
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+
+from aw_jax.trajectories import to_json
+from data_pipelines import pools, sources
+
+VERSION = '1.0.0'
+NAME = 'agent_trajectories'
+
+
+class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
+  """Episodes of language agents, one example each.
+
+  An example holds the trajectory as JSON (`aw_jax.trajectories.from_json` reads it) beside the
+  fields by which a stage selects. Without `shards` the builder only reads what was prepared.
+  """
+
+  name = NAME
+  VERSION = tfds.core.Version(VERSION)
+  # Nothing is downloaded. TFDS would look for checksums beside the code, for which it imports
+  # importlib_resources, a package it does not require on this Python.
+  url_infos = None
+
+  def __init__(self, *, shards: Sequence[str] = (), splits: Sequence[str] = (), **kwargs):
+    """Reads `shards` (`sources.find_shards`) into those of `splits` that the data have."""
+    self._shards = tuple(shards)
+    self._splits = tuple(splits)
+    super().__init__(**kwargs)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    text = tfds.features.Text()
+    return tfds.core.DatasetInfo(
+        builder=self,
+        description='Episodes of language agents in text environments.',
+        features=tfds.features.FeaturesDict({
+            'id': text, 'domain': text, 'family': text, 'policy': text, 'pool': text,
+            'trajectory': text}))
+
+  def _split_generators(self, dl_manager):
+    del dl_manager  # nothing is downloaded
+    return {split: self._generate_examples(split) for split in self._splits}
+
+  def _generate_examples(self, split: str):
+    for key, trajectory in sources.read_kept(self._shards):
+      task = trajectory.task
+      if task.split == split:
+        yield key, {
+            'id': task.id, 'domain': task.domain, 'family': task.family,
+            'policy': trajectory.policy, 'pool': pools.pool_of(task),
+            'trajectory': json.dumps(to_json(trajectory), ensure_ascii=False)}
+
+
+def build(scan: sources.Scan, data_dir: str) -> None:
+  """Prepares the dataset in `data_dir`, unless it is there already."""
+  # Nothing of ours is in the public bucket; without this every build asks the network for it.
+  tfds.core.utils.gcs_utils._is_gcs_disabled = True  # pylint: disable=protected-access
+  builder = AgentTrajectories(shards=scan.shards, splits=sorted(scan.kept), data_dir=data_dir)
+  builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False))
