@@ -86,12 +86,14 @@ class Result:
     cwd: the working directory after it, '~' for home.
     timed_out: whether it was killed at the time limit; the shell is then a fresh one.
     state: the home directory as text (terminal_state.render).
+    touched: paths below home that are not as they were in the initial state.
   """
 
   output: str
   cwd: str
   timed_out: bool
   state: str
+  touched: list[str]
 
 
 class Sandbox:

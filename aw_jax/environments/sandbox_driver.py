@@ -204,7 +204,7 @@ class Driver:
     self._seed = 0
     self._image = []
     self._pristine = []  # the entries of the initial state
-    self._clean = False  # whether home and scratch are known to be as they were initially
+    self._clean = False  # whether home and scratch are known to be as they were at first
 
   def reset(self, files, modes, dirs, commands, seed, limit):
     """Builds an initial state from nothing; returns its state."""
@@ -255,8 +255,9 @@ class Driver:
     if cwd is None:
       self._shell.start(self._seed)
     entries = terminal_state.read_entries(self._home)
-    self._clean = self._is_clean(entries)
-    answer = {'output': output.decode('utf-8', 'replace'), 'timed_out': timed_out,
+    touched = terminal_state.touched(self._pristine, entries)
+    self._clean = not touched and not self._used_scratch()
+    answer = {'touched': touched, 'output': output.decode('utf-8', 'replace'), 'timed_out': timed_out,
               'cwd': self._prompt(cwd)}
     answer['state'] = terminal_state.render(entries, answer['cwd'])
     return answer
@@ -266,11 +267,8 @@ class Driver:
       return '~'
     return '~' + cwd[len(self._home):] if cwd.startswith(self._home + '/') else cwd
 
-  def _is_clean(self, entries):
-    summarised = any(kind == 'git' or len(data) >= terminal_state.MAX_BYTES
-                     for _, kind, _, data in entries)
-    return (entries == self._pristine and not summarised
-            and not any(path != self._home for folder in self._scratch for path in _children(folder)))
+  def _used_scratch(self):
+    return any(path != self._home for folder in self._scratch for path in _children(folder))
 
   def _restore_files(self):
     os.chmod(self._home, 0o755)

@@ -4,6 +4,7 @@ An observation is what the command printed and then the prompt, which shows the 
 `~$`, `~/docs$`. The state is the home directory as text (terminal_state.py).
 """
 
+import posixpath
 import re
 
 from aw_jax.environments import terminal_state
@@ -23,20 +24,26 @@ _RUNTIME_COMMAND = re.compile(
     r'\b(ps|top|free|df|uptime|pgrep|jobs)\b|\$\$|\bBASHPID|\bPPID|\bSRANDOM|\bEPOCH|\bSECONDS'
     r'|/proc/|/dev/u?random|\bls\s+-\w*i|\bstat\s+(?!-c)|\btime\b|%T\)|\bmktemp\b|\bshuf\b|\bnproc\b')
 _RUNTIME_VALUE = re.compile(r'\d[\d.:]*')
-# A command of these words alone, with no substitution, redirection or assignment, changes neither
-# files nor shell: an action after it sees what it would have seen at the start.
-_READ_ONLY = re.compile(
-    r'(?:ls|cat|head|tail|wc|grep|sort|cut|pwd|nl|tac|rev)\b[\w ./~,*?-]*'
-    r'(?:\|\s*(?:cat|head|tail|wc|grep|sort|cut|nl|tac|rev)\b[\w ./~,*?-]*)*')
-_WRITES_ANYWAY = re.compile(r'\s--?\w*o')  # sort -o, sort -ro, sort --output
+# Pipelines of these commands alone, without substitutions or writing redirections, change neither
+# files nor shell.
+_READER = (r'(?:(?:ls|cat|head|tail|wc|grep|sort|cut|pwd|nl|tac|rev)\b[\w ./~,*?<-]*'
+           r'|sed (?:-n \d+p|s/\w+/\w+/)(?: [\w./~*]+)* ?)')
+_READ_ONLY = re.compile(rf'{_READER}(?:\|\s*{_READER})*')
+_WRITES_ANYWAY = re.compile(r'\s--?\w*[io]')  # sort -o, sort --output
+# These leave a shell as it is: no functions, aliases, variables, options, background processes.
+_PLAIN_WORDS = frozenset(
+    'ls cat head tail wc grep sort uniq cut pwd nl tac rev sed tr diff find test stat echo cp mv rm '
+    'mkdir rmdir touch chmod tar git sqlite3 python3 cd'.split())
+_NOT_PLAIN = re.compile(r'[$`(){}=;\\!\n]|(?<!&)&(?!&)')
 
 
 class TerminalEnvironment(Environment):
   """A bash in a sandbox. See sandbox.py for what is isolated, limited and deterministic.
 
-  Two sandboxes: one runs the episode, its twin answers `counterfactual`. While nothing has changed
-  yet the two are interchangeable, so an action that the twin has just run from the initial state
-  need not be run again: the twin becomes the episode.
+  Two sandboxes: one runs the episode, its twin answers `counterfactual`. Commands are run twice only
+  where that can matter. While nothing has changed yet the two are interchangeable: after an action
+  from the initial state the twin becomes the episode. And a command that changes nothing and reads
+  only what is as it was is run once, in the episode.
   """
 
   domain = 'terminal'
@@ -50,9 +57,13 @@ class TerminalEnvironment(Environment):
 
   def _restart(self) -> None:
     self._state: str | None = None
+    self._cwd = '~'
+    self._touched: list[str] = []
     self._initial = True  # whether the episode's files and shell are those of the initial state
+    self._plain = True  # whether the episode's shell is as a fresh one, its directory apart
     self._twin_ready = False
-    self._ahead: tuple[str, Result] | None = None  # an action the twin ran, and what it got
+    # An action that was run early, what it got, and whether it was the twin that ran it.
+    self._ahead: tuple[str, Result, bool] | None = None
     self._memory: dict[str, Step] = {}
 
   def reset(self, task: Task, seed: int = 0) -> str:
@@ -71,14 +82,15 @@ class TerminalEnvironment(Environment):
     """Runs one command line (it may hold newlines) in the episode's shell."""
     action = action[:MAX_ACTION_CHARACTERS]
     if self._ahead is not None and self._ahead[0] == action:
-      result = self._ahead[1]
-      self._episode, self._twin = self._twin, self._episode
+      _, result, by_twin = self._ahead
+      if by_twin:
+        self._episode, self._twin = self._twin, self._episode
     else:
       result = self._episode.run(action)
     self._ahead = None
-    if not _is_read_only(action) or result.timed_out:
-      self._initial = False
-    self._state = result.state
+    self._initial = self._initial and is_read_only(action) and not result.timed_out
+    self._plain = self._plain and is_plain(action)
+    self._state, self._touched, self._cwd = result.state, result.touched, result.cwd
     return self._answer(action, result)
 
   def snapshot(self) -> str | None:
@@ -90,21 +102,29 @@ class TerminalEnvironment(Environment):
     if self._task is None:
       raise BrokenEnvironmentError('the terminal was not reset')
     action = action[:MAX_ACTION_CHARACTERS]
-    # `$` and `!` could show traces of read-only commands ($?, $_): those are run twice.
-    exchangeable = self._initial and not set('$!') & set(action)
     if action not in self._memory:
-      if not self._twin_ready:
-        self._twin.reset(self._task.setup, self._seed)
-        self._twin_ready = True
-      result = self._twin.probe(action)
-      self._memory[action] = self._answer(action, result)
-      if exchangeable:
-        self._ahead = action, result
+      self._memory[action] = self._answer(action, self._run_initial(action))
     return self._memory[action]
+
+  def _run_initial(self, action: str) -> Result:
+    """What `action` gets in the initial state, from whichever sandbox gives it soonest."""
+    if (self._plain and self._cwd == '~' and is_read_only(action)
+        and reads_only_untouched(action, self._touched)):
+      result = self._episode.run(action)
+      self._ahead = action, result, False
+      return result
+    if not self._twin_ready:
+      self._twin.reset(self._task.setup, self._seed)
+      self._twin_ready = True
+    result = self._twin.probe(action)
+    # `$` and `!` could show traces of the read-only commands before ($?, $_).
+    if self._initial and not set('$!') & set(action):
+      self._ahead = action, result, True
+    return result
 
   def verify(self, command: str) -> str:
     """Runs the hidden check in a fresh shell, where nothing the agent defined counts."""
-    self._initial, self._ahead = False, None
+    self._initial, self._plain, self._ahead = False, False, None
     result = self._episode.verify(command)
     self._state = result.state
     return self._answer(command, result).observation
@@ -146,5 +166,26 @@ def runtime_metadata(action: str, observation: str) -> tuple[tuple[int, int], ..
   return tuple(match.span() for match in _RUNTIME_VALUE.finditer(observation))
 
 
-def _is_read_only(action: str) -> bool:
+def is_read_only(action: str) -> bool:
+  """Whether `action` certainly changes neither files nor shell."""
   return _READ_ONLY.fullmatch(action) is not None and not _WRITES_ANYWAY.search(action)
+
+
+def is_plain(action: str) -> bool:
+  """Whether `action` certainly leaves the shell itself, its working directory apart, as it is."""
+  commands = re.split(r'\|\|?|&&', action)
+  return not _NOT_PLAIN.search(action) and all(
+      (command.split() or [''])[0] in _PLAIN_WORDS for command in commands)
+
+
+def reads_only_untouched(action: str, touched: list[str]) -> bool:
+  """Whether a read-only `action`, run at home, certainly reads nothing in or below `touched`."""
+  words = re.split(r'[\s|<]+', action)
+  if any(w.startswith('/') or '..' in w or ('~' in w and not w.startswith('~/')) for w in words):
+    return False
+  if not touched:
+    return True
+  if 'ls' in words or 'grep -' in action or re.search(r'[*?]|--', action):
+    return False  # they may look through directories
+  paths = [posixpath.normpath(word.removeprefix('~/')) for word in words if word]
+  return not any(path == one or path.startswith(one + '/') for path in paths for one in touched)

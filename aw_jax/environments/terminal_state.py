@@ -80,6 +80,14 @@ def read_entries(home):
   return entries
 
 
+def touched(before, after):
+  """Paths whose entries differ, or that are too big or too deep to tell."""
+  old = {entry[0]: entry for entry in before}
+  new = {entry[0]: entry for entry in after}
+  return sorted(path for path in {**old, **new} if old.get(path) != new.get(path)
+                or new[path][1] == 'git' or len(new[path][3]) >= MAX_BYTES)
+
+
 def _suffix(kind, mode, data):
   if kind == 'link':
     return ' -> ' + data
