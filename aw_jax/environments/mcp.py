@@ -1,0 +1,190 @@
+"""Tool servers: real MCP servers over stdio, in sandboxes; a JSON tool call an action.
+
+    {"name": "get_order", "arguments": {"order_id": 103}}
+
+An observation is the text of the tool's response. `Task.setup['server']` says which server: our
+'shop' (servers/shop.py), or 'git' and 'time', the reference servers of the Model Context Protocol.
+"""
+
+import json
+import re
+from typing import Any
+
+from aw_jax.environments import mcp_worlds
+from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
+from aw_jax.environments.mcp_client import Answer, Limits, Server
+from aw_jax.trajectories import Task
+
+MAX_OBSERVATION_CHARACTERS = 2000
+MAX_ACTION_CHARACTERS = 8000
+_HASH = re.compile(r'\b[0-9a-f]{40}\b')
+_SHORT_HASH = re.compile(r'\b(?=[a-f]*\d)[0-9a-f]{7,40}\b')
+_ADVICE = re.compile(r'\n +For further information visit \S+')
+
+
+class CallError(ValueError):
+  """An action that is no tool call; the message is what the agent is answered."""
+
+
+class McpEnvironment(Environment):
+  """Tool servers, started on first use and kept for later episodes.
+
+  While nothing has changed yet, an action's counterfactual and the action itself are one and the
+  same call: it is done once, ahead of `step`. Later the episode's state is set aside for the moment
+  in which a counterfactual runs on a fresh copy of the initial one.
+  """
+
+  domain = 'mcp'
+
+  def __init__(self, limits: Limits = Limits()):
+    self._limits = limits
+    self._servers: dict[str, Server] = {}
+    self._server: Server | None = None
+    self._restart()
+
+  def _restart(self) -> None:
+    self._state: str | None = None
+    self._initial = True  # whether the episode is still in its initial state
+    self._ahead: str | None = None  # a call that has been done, but belongs to no step yet
+    self._memory: dict[str, Step] = {}  # what actions got in the initial state
+    self._harmless: set[str] = set()  # actions in `_memory` that changed nothing
+    self._pristine = False  # whether a copy of the initial state is kept beside the episode's
+
+  def reset(self, task: Task, seed: int = 0) -> str:
+    """Builds the initial state; there is no first observation.
+
+    Raises:
+      BrokenEnvironmentError: where the server does not start; the next reset starts another.
+      MissingProgramError: where bwrap, git or a server's package is missing.
+    """
+    del seed  # the setup says it all
+    self._restart()
+    self._name = task.setup['server']
+    if self._name not in self._servers:
+      self._servers[self._name] = Server(self._name, self._limits)
+    self._server = self._servers[self._name]
+    self._files = mcp_worlds.files(task.setup)
+    self._server.scratch.put(self._files)
+    self._server.start()
+    self._state = self._read_state()
+    return ''
+
+  def step(self, action: str) -> Step:
+    """Does one tool call."""
+    if self._initial and action in self._harmless:
+      return self._memory[action]
+    if self._ahead is not None and self._ahead == action:
+      self._ahead, self._initial = None, False
+      self._state = self._read_state()
+      return self._memory[action]
+    self._undo_ahead()
+    step, read_only = self._do(action)
+    if not read_only:
+      self._initial = False
+      self._state = self._read_state()
+    return step
+
+  def snapshot(self) -> str | None:
+    """Tables, a repository or the clock as text (mcp_worlds.py)."""
+    return self._state
+
+  def counterfactual(self, action: str) -> Step:
+    """What `action` gets in the initial state; remembered for the episode."""
+    if action not in self._memory:
+      self._undo_ahead()
+      if self._initial:
+        self._memory[action], read_only = self._do(action)
+        self._ahead = None if read_only else action
+      else:
+        self._memory[action], read_only = self._do_aside(action)
+      if read_only:
+        self._harmless.add(action)
+    return self._memory[action]
+
+  def close(self) -> None:
+    """Ends the servers and removes their files."""
+    for server in self._servers.values():
+      server.close()
+    self._servers = {}
+    self._server = None
+
+  def _do(self, action: str) -> tuple[Step, bool]:
+    """Does a call in the state as it is; returns whether that has certainly not changed."""
+    if self._server is None:
+      raise BrokenEnvironmentError('the tool server was not reset')
+    try:
+      answer = self._server.call(*parse_call(action))
+    except CallError as error:
+      answer = Answer(str(error), is_error=True, read_only=True)
+    observation = render(answer)
+    spans = _hash_spans(observation) if self._name == 'git' else ()
+    return Step(observation, info={'runtime_metadata': spans}), answer.read_only
+
+  def _do_aside(self, action: str) -> tuple[Step, bool]:
+    """Does a call in a fresh copy of the initial state, with the episode's set aside."""
+    scratch = self._server.scratch if self._server else None
+    if scratch is None:
+      raise BrokenEnvironmentError('the tool server was not reset')
+    scratch.move('world', 'episode')
+    if self._pristine:
+      scratch.move('pristine', 'world')
+    else:
+      scratch.put(self._files)
+    step, read_only = self._do(action)
+    self._pristine = read_only
+    if read_only:
+      scratch.move('world', 'pristine')
+    scratch.move('episode', 'world')
+    return step, read_only
+
+  def _undo_ahead(self) -> None:
+    if self._ahead is not None:
+      self._server.scratch.put(self._files)
+      self._ahead = None
+
+  def _read_state(self) -> str:
+    return mcp_worlds.read_state(self._name, self._server.scratch.world)
+
+
+def parse_call(action: str) -> tuple[str, dict[str, Any]]:
+  """The tool's name and arguments. Raises CallError."""
+  if len(action) > MAX_ACTION_CHARACTERS:
+    raise CallError('call is too long')
+  try:
+    call = json.loads(action, parse_constant=_refuse)
+    json.dumps(call, ensure_ascii=False).encode()  # lone surrogates cannot be sent
+  except (ValueError, RecursionError):
+    raise CallError('invalid JSON') from None
+  if not isinstance(call, dict) or not isinstance(call.get('name'), str):
+    raise CallError('call has no name')
+  arguments = call.get('arguments', {})
+  if not isinstance(arguments, dict):
+    raise CallError('arguments must be an object')
+  return call['name'], arguments
+
+
+def call_text(tool: str, /, **arguments: Any) -> str:
+  """A tool call as an action."""
+  return json.dumps({'name': tool, 'arguments': arguments}, ensure_ascii=False)
+
+
+def render(answer: Answer) -> str:
+  """A response as an observation.
+
+  Hashes are abbreviated as git does it, a validation error loses the address of its manual.
+  """
+  text = _HASH.sub(lambda match: match[0][:7], _ADVICE.sub('', answer.text)).strip()
+  if answer.is_error and not text.startswith('Error'):
+    text = f'Error: {text}'
+  if len(text) > MAX_OBSERVATION_CHARACTERS:
+    text = text[:MAX_OBSERVATION_CHARACTERS] + '\n[output cut]'
+  return text
+
+
+def _hash_spans(observation: str) -> tuple[tuple[int, int], ...]:
+  """Where hashes stand: nobody can predict them."""
+  return tuple(match.span() for match in _SHORT_HASH.finditer(observation))
+
+
+def _refuse(constant: str) -> None:
+  raise ValueError(constant)
