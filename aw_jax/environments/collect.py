@@ -131,8 +131,9 @@ def table(summary: dict[str, Any]) -> str:
                  f'{row["success_rate"]:8.2f} {row["errors"]:7d}')
   lines.append(
       f'{summary["episodes"]} episodes, {summary["steps"]} steps, '
-      f'{summary["changed_state_steps"]} of them changed-state; {summary["collected_now"]} episodes '
-      f'now, in {summary["wall_seconds"]} s: {summary["steps_per_second"]} steps/s')
+      f'{summary["changed_state_steps"]} of them changed-state; '
+      f'{summary["collected_now"]} episodes now, in {summary["wall_seconds"]} s: '
+      f'{summary["steps_per_second"]} steps/s')
   return '\n'.join(lines)
 
 

@@ -42,7 +42,7 @@ class Actions:
 
   def typo(self, action: str, rng: random.Random) -> str:
     """`action` with two letters exchanged or one left out, in one word."""
-    words = [match for match in re.finditer(r'[A-Za-z]{2,}', action)]
+    words = list(re.finditer(r'[A-Za-z]{2,}', action))
     if not words:
       return action
     match = words[0] if rng.random() < 0.3 else rng.choice(words)

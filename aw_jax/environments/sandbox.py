@@ -29,13 +29,17 @@ HOME = '/home/agent'
 _SCRATCH = ('/tmp', '/dev/shm', os.path.dirname(HOME))  # writable too
 _DRIVER = '/opt/driver'
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_DATE = """#!/bin/bash
+_SOURCES = {  # ours -> where it lies in the driver's folder, so that imports are the same inside
+    'sandbox_driver.py': 'driver.py',
+    'terminal_state.py': 'aw_jax/environments/terminal_state.py',
+}
+_DATE = f"""#!/bin/bash
 # The clock stands still, so that a world is a function of its seed.
 for argument; do
   case $argument in -d*|--date*|-r*|--reference*|-s*|--set*) exec /usr/bin/date "$@";; esac
 done
-exec /usr/bin/date -d @%d "$@"
-""" % terminal_state.MTIME
+exec /usr/bin/date -d @{terminal_state.MTIME} "$@"
+"""
 _ETC = {
     'passwd': f'agent:x:1000:1000:agent:{HOME}:/bin/bash\n',
     'group': 'agent:x:1000:\n',
@@ -99,12 +103,12 @@ class Result:
 class Sandbox:
   """One bubblewrap with its driver; started by the first `reset`.
 
-  Methods raise BrokenEnvironmentError where the sandbox died or does not answer, after which `reset`
-  starts a new one; `reset` raises MissingProgramError where bwrap or python3 is missing.
+  Methods raise BrokenEnvironmentError where the sandbox died or does not answer, after which
+  `reset` starts a new one; `reset` raises MissingProgramError where bwrap or python3 is missing.
   """
 
-  def __init__(self, limits: Limits = Limits()):
-    self._limits = limits
+  def __init__(self, limits: Limits | None = None):
+    self._limits = limits or Limits()
     self._process: subprocess.Popen | None = None
     self._errors = None
 
@@ -144,7 +148,7 @@ class Sandbox:
       self._errors.close()
 
   def _start(self) -> None:
-    self._errors = tempfile.TemporaryFile()
+    self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
     arguments, descriptors = _arguments(self._limits)
     try:
       self._process = subprocess.Popen(
@@ -208,8 +212,9 @@ def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
     raise MissingProgramError('bwrap not found: apt-get install -y bubblewrap')
   python, prefix = _python()
   arguments = [
-      bwrap, '--unshare-all', '--unshare-user', '--disable-userns', '--uid', '1000', '--gid', '1000',
-      '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv', '--cap-drop', 'ALL',
+      bwrap, '--unshare-all', '--unshare-user', '--disable-userns', '--uid', '1000',
+      '--gid', '1000', '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv',
+      '--cap-drop', 'ALL',
       '--ro-bind', '/usr', '/usr', '--proc', '/proc', '--dev', '/dev', '--remount-ro', '/dev',
       '--dir', '/opt/empty']
   for folder in (*_SCRATCH, HOME):
@@ -231,7 +236,7 @@ def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
              'CPU': limits.cpu_seconds, 'CORE': 0, 'NOFILE': 256}
   settings = {'home': HOME, 'scratch': _SCRATCH, 'limits': rlimits, 'cap': limits.output_bytes}
   arguments += ['--remount-ro', '/', '--chdir', HOME, '--', python, '-S', '-B',
-                f'{_DRIVER}/sandbox_driver.py', json.dumps(settings)]
+                f'{_DRIVER}/driver.py', json.dumps(settings)]
   return arguments, descriptors
 
 
@@ -239,9 +244,9 @@ def _files() -> list[tuple[str, str, str]]:
   """(path, text, permissions) of the files of ours inside."""
   files = [(f'/etc/{name}', text, '0444') for name, text in _ETC.items()]
   files.append(('/opt/bin/date', _DATE, '0555'))
-  for name in ('sandbox_driver.py', 'terminal_state.py'):
+  for name, path in _SOURCES.items():
     with open(os.path.join(_HERE, name), encoding='utf-8') as file:
-      files.append((f'{_DRIVER}/{name}', file.read(), '0444'))
+      files.append((f'{_DRIVER}/{path}', file.read(), '0444'))
   return files
 
 

@@ -1,11 +1,13 @@
-"""The process inside the sandbox that drives bash; started by sandbox.py, never imported.
+"""The process inside the sandbox that drives bash; started by sandbox.py.
 
-Standard library only. Requests and answers are JSON with a length of four bytes before it, on stdin
-and stdout. One bash, the *zygote*, stays pristine for ever and forks the shell of each episode,
-which is several times faster than starting bash anew. A shell reads NUL-terminated commands on
-descriptor 3 and reports its working directory on descriptor 4; what commands print arrives on 5.
+Standard library and terminal_state.py only. Requests and answers are JSON with a length of four
+bytes before it, on stdin and stdout. One bash, the *zygote*, stays pristine for ever and forks the
+shell of each episode, which is several times faster than starting bash anew. A shell reads
+NUL-terminated commands on descriptor 3 and reports its working directory on descriptor 4; what
+commands print arrives on 5.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,10 +20,10 @@ import subprocess
 import sys
 import time
 
-import terminal_state
+from aw_jax.environments import terminal_state
 
 ENDED = b'\1'  # the zygote's report that a shell has ended
-SHELL = r'''
+SHELL = r"""
 __status() { return $__last; }
 __serve() {
   while IFS= builtin read -r -d '' -u 3 __command; do
@@ -36,7 +38,7 @@ while IFS= read -r -d '' -u 3 __seed; do
   ( trap - EXIT; RANDOM=$__seed; __last=0; unset __seed; __serve ) 2>/dev/null
   printf '\1\0' >&4
 done
-'''
+"""
 
 
 class ShellError(Exception):
@@ -57,7 +59,7 @@ class Shell:
     self.stop()
     if self._process is None:
       self._start_zygote()
-    self._send('%d' % seed)
+    self._send(str(seed))
     self.alive = True
 
   def stop(self):
@@ -90,10 +92,8 @@ class Shell:
     """Kills every process but the driver and the sandbox's init, however fast they multiply."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-      try:
+      with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-      except ProcessLookupError:
-        pass
       if self._process is not None:
         self._process.wait()
         self._process = None
@@ -115,10 +115,8 @@ class Shell:
       if not strays:
         return
       for pid in strays:
-        try:
+        with contextlib.suppress(ProcessLookupError):
           os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-          pass
       time.sleep(0.0005)
     self.kill_all()
 
@@ -212,8 +210,9 @@ class Driver:
     self._shell.stop()
     self._shell.kill_strays()
     self._image = [(path, 'dir', 0o755, b'') for path in dirs]
-    self._image += [(p, 'file', int(modes.get(p, '644'), 8), t.encode()) for p, t in files.items()]
-    self._image += [(p, 'dir', int(m, 8), b'') for p, m in modes.items() if p not in files]
+    self._image += [
+        (p, 'file', int(modes.get(p, '644'), 8), text.encode()) for p, text in files.items()]
+    self._image += [(p, 'dir', int(mode, 8), b'') for p, mode in modes.items() if p not in files]
     self._restore_files()
     self._shell.start(seed)
     for command in commands:
@@ -257,10 +256,9 @@ class Driver:
     entries = terminal_state.read_entries(self._home)
     touched = terminal_state.touched(self._pristine, entries)
     self._clean = not touched and not self._used_scratch()
-    answer = {'touched': touched, 'output': output.decode('utf-8', 'replace'), 'timed_out': timed_out,
-              'cwd': self._prompt(cwd)}
-    answer['state'] = terminal_state.render(entries, answer['cwd'])
-    return answer
+    prompt = self._prompt(cwd)
+    return {'output': output.decode('utf-8', 'replace'), 'cwd': prompt, 'timed_out': timed_out,
+            'state': terminal_state.render(entries, prompt), 'touched': touched}
 
   def _prompt(self, cwd):
     if cwd is None or cwd == self._home:
@@ -356,10 +354,11 @@ def main():
     try:
       answer = getattr(driver, operation)(**request)
     except (OSError, ShellError, ValueError) as error:
-      answer = {'error': '%s: %r' % (operation, error)}
+      answer = {'error': f'{operation}: {error!r}'}
     data = json.dumps(answer).encode()
     sys.stdout.buffer.write(len(data).to_bytes(4, 'big') + data)
     sys.stdout.buffer.flush()
 
 
-main()
+if __name__ == '__main__':
+  main()

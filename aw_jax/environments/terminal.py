@@ -22,7 +22,8 @@ _LINE_NUMBER = re.compile(r'^(?:bash|environment): (?:eval: )?line \d+: ', re.MU
 # Commands whose numbers nobody can predict: process ids, inodes, the kernel's clock and memory.
 _RUNTIME_COMMAND = re.compile(
     r'\b(ps|top|free|df|uptime|pgrep|jobs)\b|\$\$|\bBASHPID|\bPPID|\bSRANDOM|\bEPOCH|\bSECONDS'
-    r'|/proc/|/dev/u?random|\bls\s+-\w*i|\bstat\s+(?!-c)|\btime\b|%T\)|\bmktemp\b|\bshuf\b|\bnproc\b')
+    r'|/proc/|/dev/u?random|\bls\s+-\w*i|\bstat\s+(?!-c)|\btime\b|%T\)|\bmktemp\b|\bshuf\b'
+    r'|\bnproc\b')
 _RUNTIME_VALUE = re.compile(r'\d[\d.:]*')
 # Pipelines of these commands alone, without substitutions or writing redirections, change neither
 # files nor shell.
@@ -31,24 +32,26 @@ _READER = (r'(?:(?:ls|cat|head|tail|wc|grep|sort|cut|pwd|nl|tac|rev)\b[\w ./~,*?
 _READ_ONLY = re.compile(rf'{_READER}(?:\|\s*{_READER})*')
 _WRITES_ANYWAY = re.compile(r'\s--?\w*[io]')  # sort -o, sort --output
 # These leave a shell as it is: no functions, aliases, variables, options, background processes.
-_PLAIN_WORDS = frozenset(
-    'ls cat head tail wc grep sort uniq cut pwd nl tac rev sed tr diff find test stat echo cp mv rm '
-    'mkdir rmdir touch chmod tar git sqlite3 python3 cd'.split())
+_PLAIN_WORDS = frozenset((
+    'ls', 'cat', 'head', 'tail', 'wc', 'grep', 'sort', 'uniq', 'cut', 'pwd', 'nl', 'tac', 'rev',
+    'sed', 'tr', 'diff', 'find', 'test', 'stat', 'echo', 'cp', 'mv', 'rm', 'mkdir', 'rmdir',
+    'touch', 'chmod', 'tar', 'git', 'sqlite3', 'python3', 'cd'))
 _NOT_PLAIN = re.compile(r'[$`(){}=;\\!\n]|(?<!&)&(?!&)')
 
 
 class TerminalEnvironment(Environment):
   """A bash in a sandbox. See sandbox.py for what is isolated, limited and deterministic.
 
-  Two sandboxes: one runs the episode, its twin answers `counterfactual`. Commands are run twice only
-  where that can matter. While nothing has changed yet the two are interchangeable: after an action
-  from the initial state the twin becomes the episode. And a command that changes nothing and reads
-  only what is as it was is run once, in the episode.
+  Two sandboxes: one runs the episode, its twin answers `counterfactual`. Commands are run twice
+  only where that can matter. While nothing has changed yet the two are interchangeable: after an
+  action from the initial state the twin becomes the episode. And a command that changes nothing and
+  reads only what is as it was is run once, in the episode.
   """
 
   domain = 'terminal'
 
-  def __init__(self, limits: Limits = Limits()):
+  def __init__(self, limits: Limits | None = None):
+    limits = limits or Limits()
     self._episode, self._twin = Sandbox(limits), Sandbox(limits)
     self._seconds = limits.seconds
     self._task: Task | None = None

@@ -48,7 +48,7 @@ def render(entries, cwd='~'):
     elif kind == 'git':
       lines += data
   if len(entries) > MAX_ENTRIES:
-    lines.append('== %d more' % (len(entries) - MAX_ENTRIES))
+    lines.append(f'== {len(entries) - MAX_ENTRIES} more')
   if cwd != '~':
     lines.append('cwd ' + cwd)
   return '\n'.join(lines)
@@ -97,7 +97,7 @@ def _suffix(kind, mode, data):
   mark = '' if kind == 'file' else '/'
   if mode == usual:
     return mark
-  return mark + (' x' if mode == 0o755 else ' %o' % mode)
+  return mark + (' x' if mode == 0o755 else f' {mode:o}')
 
 
 def _file_lines(path, data):
@@ -120,12 +120,12 @@ def _summary(path, data):
   if data.startswith(b'\x1f\x8b') or data[257:262] == b'ustar':
     return _archive_lines(data)
   if b'\0' in data:
-    return ['(binary, %d bytes)' % len(data)]
+    return [f'(binary, {len(data)} bytes)']
   try:
     data[:MAX_FILE_CHARACTERS].decode('utf-8')
   except UnicodeDecodeError as error:
     if error.start < min(len(data), MAX_FILE_CHARACTERS) - 4:
-      return ['(binary, %d bytes)' % len(data)]
+      return [f'(binary, {len(data)} bytes)']
   return None
 
 
@@ -133,7 +133,7 @@ def _archive_lines(data):
   try:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
       names = [m.name + '/' * m.isdir() for m in archive.getmembers()[:MAX_ENTRIES]]
-    return ['(tar: %s)' % ' '.join(names)]
+    return [f'(tar: {" ".join(names)})']
   except (tarfile.TarError, EOFError, OSError, zlib.error):
     pass
   try:
@@ -141,7 +141,7 @@ def _archive_lines(data):
       text = file.read(MAX_FILE_CHARACTERS)
     return ['(gzip)'] + _file_lines('', text)
   except (EOFError, OSError, zlib.error):
-    return ['(binary, %d bytes)' % len(data)]
+    return [f'(binary, {len(data)} bytes)']
 
 
 def _database_lines(data):
@@ -155,8 +155,9 @@ def _database_lines(data):
     lines = []
     query = "select name from sqlite_master where type='table' order by name limit 20"
     for (table,) in connection.execute(query).fetchall():
-      cursor = connection.execute('select * from "%s" limit 50' % table.replace('"', '""'))
-      lines.append('%s(%s)' % (table, ', '.join(column[0] for column in cursor.description)))
+      name = table.replace('"', '""')
+      cursor = connection.execute(f'select * from "{name}" limit 50')
+      lines.append(f'{table}({", ".join(column[0] for column in cursor.description)})')
       lines += ['|'.join('' if v is None else str(v) for v in row) for row in cursor]
     return lines or ['(empty database)']
   except sqlite3.Error:
@@ -246,7 +247,7 @@ def _git_lines(worktree, folder):
       'staged': [p for p in sorted({*staged, *committed}) if staged.get(p) != committed.get(p)],
       'modified': [p for p in sorted(staged) if _blob(present.get(p)) != staged[p]],
       'untracked': [p for p in sorted(present) if p not in staged]}
-  return lines + ['%s %s' % (name, ' '.join(paths)) for name, paths in names.items() if paths]
+  return lines + [f'{name} {" ".join(paths)}' for name, paths in names.items() if paths]
 
 
 def _work_files(worktree):

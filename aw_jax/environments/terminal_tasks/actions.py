@@ -1,4 +1,4 @@
-"""Commands a person might try in a terminal, over the files at hand: for exploring and for noise."""
+"""Commands a person might try in a terminal, over the files at hand: to explore and to err."""
 
 import random
 import re
@@ -140,7 +140,7 @@ _WRITING = (
 
 
 def _draw(commands, view: _View) -> str:
-  weights, makers = zip(*commands)
+  weights, makers = zip(*commands, strict=True)
   return view.rng.choices(makers, weights)[0](view)
 
 
@@ -163,7 +163,7 @@ class TerminalActions(Actions):
   def mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
     """`action` with another file, word or number."""
     view = _View(state, task.initial_state, rng)
-    names = sorted({m for m in _FILE_NAME.findall(action)})
+    names = sorted(set(_FILE_NAME.findall(action)))
     words = sorted({w for w in re.findall(r'\b[a-z]{3,}\b', action) if w in WORDS})
     numbers = sorted(set(re.findall(r'(?<=[ -])\d\b', action)))
     choices = [(name, view.file()) for name in names]

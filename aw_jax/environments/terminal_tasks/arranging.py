@@ -13,9 +13,9 @@ def rename(seed: int, rng: random.Random) -> Recipe:
   paths = [world.some() for _ in range(rng.randint(1, 2))]
   world.fill(3, 3)
   goals = [world.name(path.rpartition('.')[2]) for path in paths]
-  plan = world.look() + [f'mv {old} {new}' for old, new in zip(paths, goals)]
+  plan = world.look() + [f'mv {old} {new}' for old, new in zip(paths, goals, strict=True)]
   plan += world.sometimes('ls') + world.sometimes(f'cat {goals[0]}')
-  said = ' and '.join(f'{old} to {new}' for old, new in zip(paths, goals))
+  said = ' and '.join(f'{old} to {new}' for old, new in zip(paths, goals, strict=True))
   names = sorted({*world.files, *goals} - set(paths))
   instruction = world.say(f'Rename {said}.', f'Give new names: {said}.')
   return world.checked(instruction, f'ls; cat {goals[0]}', names + world.lines(paths[0]), plan)
@@ -66,7 +66,8 @@ def copy(seed: int, rng: random.Random) -> Recipe:
     plan.append(f'sed -i 1d {goal}')
     also = 'delete the first line of the copy'
   plan += world.sometimes(f'cat {goal}') + world.sometimes(f'diff {path} {goal}', chance=0.3)
-  instruction = world.say(f'Copy {path} to {goal} and {also}.', f'Make a copy {goal} of {path}, then {also}.')
+  instruction = world.say(
+      f'Copy {path} to {goal} and {also}.', f'Make a copy {goal} of {path}, then {also}.')
   return world.checked(instruction, f'cat {path} {goal}', lines + after, plan)
 
 

@@ -19,7 +19,7 @@ def create(seed: int, rng: random.Random) -> Recipe:
     plan.append(f'mkdir {folder}')
   written = [f'echo {lines[0]} > {path}'] + [f'echo {line} >> {path}' for line in lines[1:]]
   if rng.random() < 0.4:
-    written = ['cat > %s <<EOF\n%s\nEOF' % (path, '\n'.join(lines))]
+    written = ['\n'.join([f'cat > {path} <<EOF', *lines, 'EOF'])]
   plan += [*written, *world.sometimes(f'cat {path}'), *world.sometimes(f'wc {path}', chance=0.3)]
   said = ', '.join(f"'{line}'" for line in lines)
   instruction = world.say(
@@ -62,7 +62,8 @@ def edit(seed: int, rng: random.Random) -> Recipe:
     also = f', then delete line {number}'
   plan += world.sometimes(f'cat {path}', f'grep {new} {path}')
   instruction = world.say(
-      f'Replace {old} by {new} in {path}{also}.', f'Change the word {old} to {new} in {path}{also}.',
+      f'Replace {old} by {new} in {path}{also}.',
+      f'Change the word {old} to {new} in {path}{also}.',
       f'In {path}, write {new} instead of {old}{also}.')
   return world.checked(instruction, f'cat {path}', lines, plan)
 
@@ -195,7 +196,8 @@ def extract(seed: int, rng: random.Random) -> Recipe:
     also = f", then add the line '{extra}'"
     plan += [f'echo {extra} >> {goal}', *world.sometimes(f'cat {goal}')]
   instruction = world.say(
-      f'Write the {what} of {path} to {goal}{also}.', f'Copy the {what} of {path} into {goal}{also}.')
+      f'Write the {what} of {path} to {goal}{also}.',
+      f'Copy the {what} of {path} into {goal}{also}.')
   return world.checked(instruction, f'cat {goal}', found, plan)
 
 
@@ -226,7 +228,8 @@ def pipeline(seed: int, rng: random.Random) -> Recipe:
   plan += [*world.sometimes(command, chance=0.3), f'{command} > {goal}',
            *world.sometimes(f'cat {goal}')]
   instruction = world.say(
-      f'Sort {path} and write the {what} to {goal}.', f'Write the sorted {what} of {path} to {goal}.')
+      f'Sort {path} and write the {what} to {goal}.',
+      f'Write the sorted {what} of {path} to {goal}.')
   return world.checked(instruction, f'cat {goal}', lines, plan)
 
 

@@ -17,11 +17,12 @@ def merge_sort(seed: int, rng: random.Random) -> Recipe:
   lines = sorted((line for path in paths for line in world.lines(path)),
                  key=int if numeric else None)
   flag = ' -n' if numeric else ''
+  how = ' by number' * numeric
   plan = world.look(*paths) + [f'cat {paths[0]} {paths[1]} > {both}', f'sort{flag} {both} > {goal}',
                                *world.sometimes(f'cat {goal}')]
   instruction = world.say(
-      f'Join {paths[0]} and {paths[1]} into {both} and sort that into {goal}{" by number" * numeric}.',
-      f'Write {paths[0]} and {paths[1]} to {both}, and sorted{" by number" * numeric} to {goal}.')
+      f'Join {paths[0]} and {paths[1]} into {both} and sort that into {goal}{how}.',
+      f'Write {paths[0]} and {paths[1]} to {both}, and sorted{how} to {goal}.')
   return world.checked(instruction, f'cat {goal}', lines, plan)
 
 

@@ -22,7 +22,8 @@ def python(seed: int, rng: random.Random) -> Recipe:
     what, call = rng.choice([('lines', 'list(open("{}"))'), ('words', 'open("{}").read().split()')])
     result = len(lines) if what == 'lines' else len(world.files[path].split())
     code, said = f'print(len({call.format(path)}))', f'number of {what} in {path}'
-  plan = world.look(path) + [f"echo '{code}' > {script}", *world.sometimes(f'cat {script}', chance=0.3)]
+  plan = world.look(path) + [f"echo '{code}' > {script}"]
+  plan += world.sometimes(f'cat {script}', chance=0.3)
   plan += world.sometimes(f'python3 {script}', chance=0.7)
   instruction = world.say(f'Write a Python script {script} that prints the {said}.',
                           f'Make {script}, a Python program that prints the {said}.')
@@ -56,7 +57,8 @@ def git(seed: int, rng: random.Random) -> Recipe:
     plan.append(f"git commit -qm '{words[1]}'")
     logged = words[::-1]
   plan += world.sometimes('git log --format=%s')
-  instruction = world.say(f'Start a git repository and {said}.', f'Make a git repository here; {said}.')
+  instruction = world.say(
+      f'Start a git repository and {said}.', f'Make a git repository here; {said}.')
   return world.checked(instruction, 'git log --format=%s; git ls-files',
                        logged + sorted(committed), plan)
 
@@ -65,7 +67,7 @@ def sqlite(seed: int, rng: random.Random) -> Recipe:
   """A database built from a script of statements, asked or changed."""
   del seed
   world = World(rng)
-  database, table, column = world.name('db'), next(world._stems), rng.choice(COLUMNS)
+  database, table, column = world.name('db'), world.stem(), rng.choice(COLUMNS)
   rows = [(world.word(), value) for value in rng.sample(range(1, 100), rng.randint(3, 4))]
   script = world.add(world.name('sql'), [f'create table {table}(name, {column});'] + [
       f"insert into {table} values('{name}', {value});" for name, value in rows])

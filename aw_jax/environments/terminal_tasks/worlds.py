@@ -7,7 +7,12 @@ from aw_jax.environments.registry import Recipe
 from aw_jax.environments.terminal import initial_state
 from aw_jax.trajectories import SUBMIT, Verifier
 
-WORDS = tuple('''
+
+def _listed(words: str) -> tuple[str, ...]:
+  return tuple(words.split())
+
+
+WORDS = _listed("""
 able acid actor air amber angle ankle apple april arch arm army arrow art ash atlas aunt autumn
 badge bag baker ball band bank barn basin basket beach bead beam bean bear bed bee bell belt bench
 berry bird black blade blue board boat bolt bone book boot bottle bowl box branch brass bread brick
@@ -29,16 +34,18 @@ snail snow soap sock soft song south spade spoon spring square stable star steam
 sugar summer sun swan table tall tent thread tiger tin toast tower town train tree tulip valley
 velvet violet wagon wall water wave west wheat wheel white willow wind window winter wolf wood wool
 yard yellow zebra
-'''.split())
-STEMS = tuple('''
+""")
+STEMS = _listed("""
 account archive author budget catalog chapter class client colors contact course data diary draft
 event export fruits game guest history hosts idea index inbox input items journal lab lesson list
 log maps members memo menu names news notes orders output page people plan points prices project
 queue recipe record report result rooms sales scores stock summary survey tasks team test todo
 travel trip users visits
-'''.split())
-FOLDERS = tuple('backup box case docs files crate keep lib media old pack parts safe shelf src '
-                'store temp web work zone'.split())
+""")
+FOLDERS = _listed("""
+backup box case docs files crate keep lib media old pack parts safe shelf src store temp web work
+zone
+""")
 COLUMNS = ('price', 'count', 'age', 'score', 'size', 'year')
 
 
@@ -64,9 +71,13 @@ class World:
     """A word not used yet."""
     return next(self._words)
 
+  def stem(self) -> str:
+    """A file's name without its extension, not used yet."""
+    return next(self._stems)
+
   def name(self, extension: str = 'txt') -> str:
     """A file name not used yet."""
-    return f'{next(self._stems)}.{extension}'
+    return f'{self.stem()}.{extension}'
 
   def folder(self) -> str:
     """A directory name not used yet."""
