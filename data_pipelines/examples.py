@@ -100,7 +100,8 @@ def _draw_turn(trajectory: Trajectory, fitting: Sequence[int], stage: str, seed:
   """One of the turns `fitting`, a function of the task; those with output are preferred."""
   turns = world_model_turns(trajectory)
   weights = np.array(
-      [_OUTPUT_PREFERENCE if turns[i].observation.strip() else 1.0 for i in fitting])
+      [_OUTPUT_PREFERENCE if reasoning.output_of(turns[i].observation).strip() else 1.0
+       for i in fitting])
   rng = masks.generator('turn', stage, seed, trajectory.task.id, trajectory.policy)
   return int(rng.choice(np.asarray(fitting), p=weights / weights.sum()))
 

@@ -1,6 +1,6 @@
 """Collected trajectories to packed training records: the whole chain, stage by stage.
 
-    folder/*/shard-*.jsonl -> TFDS -> seqio mixture of a stage -> packing -> {out}/{stage}.array_record
+    folder/*/shard-*.jsonl -> TFDS -> seqio mixture of a stage -> packing -> {stage}.array_record
 
 Every step is written atomically and skipped where its result is there, so a killed run goes on
 where it was.
@@ -13,15 +13,21 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is imported
-
 import numpy as np
-import seqio
 import tqdm
 from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
-from data_pipelines import packing, pools, records, sources, tasks, trajectories_builder, vocabulary
+from data_pipelines import (
+    packing,
+    pools,
+    quiet_tensorflow,  # noqa: F401  (before the modules that import TensorFlow)
+    records,
+    sources,
+    tasks,
+    trajectories_builder,
+    vocabulary,
+)
 from data_pipelines.loss_mask import CLASSES
 
 VOCABULARY_FILE = 'vocabulary.model'
@@ -64,7 +70,7 @@ def prepare(
     SourceError, TrajectoryError: see `sources.read_kept`.
   """
   _check(stages, split)
-  scan = sources.scan(trajectories)
+  scan = sources.scan(trajectories, progress)
   if not scan.kept.get(split):
     raise PrepareError(
         f'{", ".join(map(str, trajectories))}: no usable trajectory of split {split!r} '
@@ -119,8 +125,8 @@ class _Job:
     made = _PACKERS[stage](self._examples(stage, tally), self.options.seq_len, tally)
     if not made:
       raise PrepareError(
-          f'no example for stage {stage!r} in split {self.split!r} (dropped: {dict(tally.dropped)}); '
-          'collect more episodes or raise --seq_len')
+          f'no example for stage {stage!r} in split {self.split!r} (dropped: '
+          f'{dict(tally.dropped)}); collect more episodes or raise --seq_len')
     records.write_records(path, made, {**request, **tally.summary(stage)})
     return records.read_sidecar(path)
 
@@ -141,24 +147,17 @@ class _Job:
     for name in os.listdir(parent) if os.path.isdir(parent) else ():
       if name.startswith('incomplete'):  # of a run that was killed
         shutil.rmtree(os.path.join(parent, name))
-    trajectories_builder.build(self.scan, self._data_dir)
+    trajectories_builder.build(self.scan, self._data_dir, self.progress)
 
   def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
     """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""
     domains = sorted(self.scan.kept[self.split])
     tasks.register(self._data_dir, domains, [stage], self.options, self.with_knowledge)
-    dataset = seqio.get_mixture_or_task(stage).get_dataset(
-        sequence_length=None, split=self.split, shuffle=False, seed=self.options.seed,
-        num_epochs=1, passthrough_features=tasks.passthrough_features(stage),
-        try_in_mem_cache=False)
     bar = tqdm.tqdm(
-        dataset.as_numpy_iterator(), desc=f'prepare {record_name(stage, self.split)}',
-        unit=' trajectories', disable=not self.progress)
-    for example in bar:
-      example = {key: value.decode() if isinstance(value, bytes) else value
-                 for key, value in example.items()}
-      if tally.see(example):
-        yield example
+        tasks.read(stage, self.split, self.options.seed),
+        desc=f'prepare {record_name(stage, self.split)}', unit=' examples',
+        disable=not self.progress)
+    return (example for example in bar if tally.see(example))
 
 
 class _Tally:
@@ -207,8 +206,8 @@ def _packed_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any
       'tokens': int((packed['segment_ids'] > 0).sum()),
       'loss_tokens': float(packed['loss_weights'].sum()),
       'padding_share': round(packing.padding_share(packed), 4)}
-  return [{**{name: packed[name][i] for name in packing.FIELDS}, 'ids': [ids[j] for j in row]}
-          for i, row in enumerate(rows)]
+  return [{**record, 'ids': [ids[i] for i in row]}
+          for record, row in zip(packing.rows_of(packed), rows, strict=True)]
 
 
 def _split_at(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -15,6 +15,9 @@ MAX_TOKENS = 40
 _CLIP = 40  # characters of one quoted line
 _QUOTED_LINES = 2
 
+Section = tuple[str, tuple[str, ...]]  # mark and lines
+
+_PROMPT = re.compile(r'(?:\A|\n)[~/][^\n]*\$ ?\Z')
 _HEADER = re.compile(r'== (?P<path>.+?)/?(?P<mark> x| [0-7]{3,4}| -> .*| \(special\))?')
 _PROBLEMS = (
     (r"([^\s:'\"‘]+)['\"’]?: No such file or directory", '{} is missing'),
@@ -44,7 +47,12 @@ class Change:
   removed: tuple[str, ...] = ()
 
 
-def sections(state: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+def output_of(observation: str) -> str:
+  """What was printed: the observation without a terminal's prompt at its end."""
+  return _PROMPT.sub('', observation)
+
+
+def sections(state: str) -> dict[str, Section]:
   """Section name -> (mark, lines); a text without `== ` headers is one section named ''."""
   lines = state.split('\n') if state else []
   found: dict[str, tuple[str, list[str]]] = {}
@@ -79,7 +87,7 @@ def changes(before: str, after: str) -> list[Change]:
   return result + [Change(name, 'gone') for name in gone]
 
 
-def _changed(name: str, old: tuple[str, tuple[str, ...]], new: tuple[str, tuple[str, ...]]) -> Change:
+def _changed(name: str, old: Section, new: Section) -> Change:
   if old[1] == new[1]:
     return Change(name, 'mode', (new[0] or 'usual mode',))
   added = tuple((collections.Counter(new[1]) - collections.Counter(old[1])).elements())
@@ -99,7 +107,7 @@ def _quoted(lines: Sequence[str]) -> str:
 
 def describe(change: Change, full: bool) -> str:
   """One change in words; `full` quotes the lines."""
-  name = change.name or 'state'
+  name = change.name or 'the state'
   if change.kind == 'moved':
     return f'{change.added[0]} becomes {name}'
   if change.kind == 'gone':
@@ -116,7 +124,7 @@ def describe(change: Change, full: bool) -> str:
     return f'{name} changes'
   signed = [f'{sign} {_quoted(lines)}'
             for sign, lines in (('-', change.removed), ('+', change.added)) if lines]
-  return f'{name}: {" ".join(signed)}'
+  return f'{name}: {" ".join(signed)}' if change.name else ' '.join(signed)
 
 
 def problem(observation: str) -> str:
@@ -132,12 +140,13 @@ def problem(observation: str) -> str:
 
 
 def _prints(observation: str, full: bool) -> str:
-  if not observation.strip():
+  output = output_of(observation)
+  if not output.strip():
     return 'prints nothing'
-  error = problem(observation)
+  error = problem(output)
   if error:
     return error
-  lines = observation.rstrip('\n').split('\n')
+  lines = output.rstrip('\n').split('\n')
   if len(lines) == 1:
     return f'prints {_clip(lines[0])}' if full else 'prints 1 line'
   span = f' from {_clip(lines[0])} to {_clip(lines[-1])}' if full else ''
@@ -166,14 +175,21 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
   """Which part of the state an action looks at: its files, or its best-matching line."""
   found = sections(state)
   if set(found) - {'', 'cwd'}:
+    cwd = found['cwd'][1][0] if 'cwd' in found else '~'
+    here = cwd.removeprefix('~').lstrip('/') + '/'
     named = [name for name in found if name not in changed
-             and re.search(rf'(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)', action)]
+             and any(_names(action, form) for form in {name, name.removeprefix(here)})]
     return f'reads {", ".join(named)}' if named else ''
   values = {value for value in _values(action) if len(value) < _CLIP}
   best, line = max(
       ((len(values & set(re.findall(r'[\w.-]+', line))), line)
        for line in found.get('', ('', ()))[1]), default=(0, ''), key=lambda pair: pair[0])
   return f'reads {_clip(line)}' if best else ''
+
+
+def _names(action: str, path: str) -> bool:
+  """Whether `path` stands in `action` as a word of its own."""
+  return re.search(rf'(?<![\w./-]){re.escape(path)}(?![\w-]|[./]\w)', action) is not None
 
 
 def _stays(state: str, changed: set[str]) -> str:

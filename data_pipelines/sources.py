@@ -10,9 +10,11 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from aw_jax.trajectories import Trajectory, TrajectoryError, read_jsonl, to_json
+import tqdm
+
+from aw_jax.trajectories import Trajectory, TrajectoryError, read_jsonl
 
 _MIN_TURNS = 2  # PAPER.md section 2
 
@@ -28,7 +30,7 @@ class Scan:
   Attributes:
     shards: paths, sorted.
     fingerprint: names the content of all shards, wherever they lie.
-    sources: '{folder}/{shard}' -> SHA-256 of its content.
+    sources: SHA-256 of a shard's content -> '{folder}/{shard}'.
     kept: split -> domain -> number of trajectories.
     dropped: reason -> number of trajectories.
   """
@@ -64,14 +66,13 @@ def _drop_reason(trajectory: Trajectory) -> str:
 
 def key_of(trajectory: Trajectory) -> str:
   """Names a trajectory by what makes it unique: task, policy and what happened."""
-  value = to_json(trajectory)
-  turns = [(turn['action'], turn['observation']) for turn in value['turns']]
-  digest = hashlib.sha256(json.dumps([turns, value['submission']]).encode()).hexdigest()[:16]
+  turns = [(turn.action, turn.observation) for turn in trajectory.turns]
+  digest = hashlib.sha256(json.dumps([turns, trajectory.submission]).encode()).hexdigest()[:16]
   return f'{trajectory.task.id}/{trajectory.policy}/{digest}'
 
 
 def read_kept(
-    shards: Sequence[str], dropped: collections.Counter | None = None
+    shards: Iterable[str], dropped: collections.Counter | None = None
 ) -> Iterator[tuple[str, Trajectory]]:
   """Yields (key, trajectory) of every trajectory that may be used, no key twice.
 
@@ -105,17 +106,18 @@ def read_kept(
       yield key, trajectory
 
 
-def scan(folders: Sequence[str | os.PathLike]) -> Scan:
+def scan(folders: Sequence[str | os.PathLike], progress: bool = False) -> Scan:
   """Reads and validates everything once. Raises SourceError, TrajectoryError (see `read_kept`)."""
   shards = find_shards(folders)
   sources = {}
   for shard in shards:
     with open(shard, 'rb') as file:
       digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    sources[os.path.join(os.path.basename(os.path.dirname(shard)), os.path.basename(shard))] = digest
+    sources[digest] = '/'.join(shard.split(os.sep)[-2:])
   dropped: collections.Counter = collections.Counter()
   kept: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-  for _, trajectory in read_kept(shards, dropped):
+  bar = tqdm.tqdm(shards, desc='check trajectories', unit=' shards', disable=not progress)
+  for _, trajectory in read_kept(bar, dropped):
     kept[trajectory.task.split][trajectory.task.domain] += 1
-  fingerprint = hashlib.sha256(json.dumps(sorted(sources.items())).encode()).hexdigest()[:16]
+  fingerprint = hashlib.sha256(' '.join(sorted(sources)).encode()).hexdigest()[:16]
   return Scan(shards, fingerprint, sources, {s: dict(c) for s, c in kept.items()}, dict(dropped))

@@ -9,7 +9,7 @@ with the reason in `drop`, so that nothing is lost silently.
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -56,11 +56,6 @@ class Options:
   loss_mask: bool = True
 
 
-def passthrough_features(stage: str) -> tuple[str, ...]:
-  """The features of a mixture beside its output features."""
-  return (*_LABELS, 'drop', *_FEATURES[stage][1])
-
-
 def register(
     data_dir: str, domains: Sequence[str], stages: Sequence[str], options: Options,
     with_knowledge: bool = True) -> None:
@@ -84,6 +79,21 @@ def register(
         stage, names, default_rate=1.0,
         sample_fn=functools.partial(
             tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False))
+
+
+def read(stage: str, split: str, seed: int) -> Iterator[dict[str, object]]:
+  """The examples of a registered mixture, once, in an order that `seed` decides.
+
+  Yields:
+    Vectors of the stage's features; `id`, `domain` and `family` as strings; `drop`, the reason why
+    a trajectory gives no example, '' where it does.
+  """
+  dataset = seqio.get_mixture_or_task(stage).get_dataset(
+      sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1,
+      passthrough_features=(*_LABELS, 'drop', *_FEATURES[stage][1]), try_in_mem_cache=False)
+  for example in dataset.as_numpy_iterator():
+    yield {key: value.decode() if isinstance(value, bytes) else value
+           for key, value in example.items()}
 
 
 def _output_features(stage: str, options: Options) -> dict[str, seqio.Feature]:
@@ -143,8 +153,8 @@ def _convert_each(
   def run(text: bytes) -> list[np.ndarray]:
     features = convert(text.decode())
     drop = _NO_ROOM if features is None else ''
-    values = [
-        _vector(() if features is None else features[name], dtype) for name, dtype in dtypes.items()]
+    features = features or dict.fromkeys(dtypes, ())
+    values = [_vector(features[name], dtype) for name, dtype in dtypes.items()]
     return [np.array(drop.encode(), object), *values]
 
   def convert_one(example):

@@ -1,9 +1,12 @@
 """TFDS builder of collected trajectories: JSONL shards in, TFDS splits train and validation out."""
 
+import contextlib
+import io
 import json
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
+import tqdm
 
 from aw_jax.trajectories import to_json
 from data_pipelines import pools, sources
@@ -25,10 +28,12 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
   # importlib_resources, a package it does not require on this Python.
   url_infos = None
 
-  def __init__(self, *, shards: Sequence[str] = (), splits: Sequence[str] = (), **kwargs):
+  def __init__(self, *, shards: Sequence[str] = (), splits: Sequence[str] = (),
+               progress: bool = False, **kwargs):
     """Reads `shards` (`sources.find_shards`) into those of `splits` that the data have."""
     self._shards = tuple(shards)
     self._splits = tuple(splits)
+    self._progress = progress
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -45,7 +50,9 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(split) for split in self._splits}
 
   def _generate_examples(self, split: str):
-    for key, trajectory in sources.read_kept(self._shards):
+    bar = tqdm.tqdm(
+        self._shards, desc=f'TFDS {split}', unit=' shards', disable=not self._progress)
+    for key, trajectory in sources.read_kept(bar):
       task = trajectory.task
       if task.split == split:
         yield key, {
@@ -54,10 +61,13 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
             'trajectory': json.dumps(to_json(trajectory), ensure_ascii=False)}
 
 
-def build(scan: sources.Scan, data_dir: str) -> None:
+def build(scan: sources.Scan, data_dir: str, progress: bool = False) -> None:
   """Prepares the dataset in `data_dir`, unless it is there already."""
   # Nothing of ours is in the public bucket; without this every build asks the network for it.
   tfds.core.utils.gcs_utils._is_gcs_disabled = True  # pylint: disable=protected-access
-  builder = AgentTrajectories(shards=scan.shards, splits=sorted(scan.kept), data_dir=data_dir)
-  builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+  builder = AgentTrajectories(
+      shards=scan.shards, splits=sorted(scan.kept), progress=progress, data_dir=data_dir)
+  tfds.disable_progress_bar()  # it would draw three, and say that it downloads
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False))

@@ -5,7 +5,7 @@
 
 import json
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from aw_jax.tokenizer import TokenizerError
 from aw_jax.trajectories import TrajectoryError
@@ -28,6 +28,7 @@ _LOSS_MASK = flags.DEFINE_bool('loss_mask', True, 'Mask the loss by information 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}')
+  logging.set_verbosity(logging.WARNING)  # TFDS and seqio report every file they open
   try:
     made = prepare.prepare(
         _TRAJECTORIES.value, _OUT.value, _STAGES.value, vocabulary_path=_VOCABULARY.value,
