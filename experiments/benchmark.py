@@ -1,9 +1,9 @@
 r"""Measures the speed of training, decoding, rewards and collection, side by side in one run.
 
-Training and greedy decoding are compared with the same Qwen3 decoder in PyTorch + transformers: same
-sizes, same weights, same batch, same number of new tokens. Systems take turns, so that what else the
-machine does falls on all of them; after a warm-up that compiles, each row gives the median and range
-over the repetitions. Leave the machine alone meanwhile.
+Training and greedy decoding are compared with the same Qwen3 decoder in PyTorch + transformers:
+same sizes, same weights, same batch, same number of new tokens. Systems take turns, so that what
+else the machine does falls on all of them; after a warm-up that compiles, each row gives the median
+and range over the repetitions. Leave the machine alone meanwhile.
 
   python -m experiments.benchmark --out=benchmark.json
   python -m experiments.benchmark --rows=decode --decode_batch=16 --repetitions=3
