@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 MAX_TOKENS = 40
 _CLIP = 40  # characters of one quoted line
 _QUOTED_LINES = 2
+_MENTIONED = 3  # changes and files that are named
 
 Section = tuple[str, tuple[str, ...]]  # mark and lines
 
@@ -84,7 +85,9 @@ def changes(before: str, after: str) -> list[Change]:
         result.append(Change(name, 'new', lines))
     elif old[name] != (mark, lines):
       result.append(_changed(name, old[name], (mark, lines)))
-  return result + [Change(name, 'gone') for name in gone]
+  # What goes with its directory needs no mention of its own.
+  alone = [name for name in gone if not any(name.startswith(f'{other}/') for other in gone)]
+  return result + [Change(name, 'gone') for name in alone]
 
 
 def _changed(name: str, old: Section, new: Section) -> Change:
@@ -144,12 +147,12 @@ def _prints(observation: str, full: bool) -> str:
   if not output.strip():
     return 'prints nothing'
   error = problem(output)
-  if error:
-    return error
   lines = output.rstrip('\n').split('\n')
   if len(lines) == 1:
-    return f'prints {_clip(lines[0])}' if full else 'prints 1 line'
-  span = f' from {_clip(lines[0])} to {_clip(lines[-1])}' if full else ''
+    return error or (f'prints {_clip(lines[0])}' if full else 'prints 1 line')
+  if error:
+    return f'prints {len(lines)} lines, {error}'
+  span = f' from {_clip(lines[0].strip())} to {_clip(lines[-1].strip())}' if full else ''
   return f'prints {len(lines)} lines{span}'
 
 
@@ -177,8 +180,9 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
   if set(found) - {'', 'cwd'}:
     cwd = found['cwd'][1][0] if 'cwd' in found else '~'
     here = cwd.removeprefix('~').lstrip('/') + '/'
-    named = [name for name in found if name not in changed
-             and any(_names(action, form) for form in {name, name.removeprefix(here)})]
+    places = {name: max(_place(action, name), _place(action, name.removeprefix(here)))
+              for name in found if name not in changed}
+    named = sorted((name for name in places if places[name] >= 0), key=places.get)
     return f'reads {", ".join(named)}' if named else ''
   values = {value for value in _values(action) if len(value) < _CLIP}
   best, line = max(
@@ -187,16 +191,17 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
   return f'reads {_clip(line)}' if best else ''
 
 
-def _names(action: str, path: str) -> bool:
-  """Whether `path` stands in `action` as a word of its own."""
-  return re.search(rf'(?<![\w./-]){re.escape(path)}(?![\w-]|[./]\w)', action) is not None
+def _place(action: str, path: str) -> int:
+  """Where `path` stands in `action` as a word of its own, -1 where it does not."""
+  match = re.search(rf'(?<![\w./-]){re.escape(path)}(?![\w-]|[./]\w)', action)
+  return match.start() if match else -1
 
 
 def _stays(state: str, changed: set[str]) -> str:
   names = [name for name in sections(state) if name not in changed | {'', 'cwd'}]
   if not names:
     return ''
-  shown = ', '.join(names[:3])
+  shown = ', '.join(names[:_MENTIONED])
   return f'{shown} {"stays" if len(names) == 1 else "stay"}'
 
 
@@ -231,12 +236,15 @@ def candidates(
   known = before is not None and after is not None
   found = changes(before, after) if known else []
   changed = {change.name for change in found}
+  changed |= {change.added[0] for change in found if change.kind == 'moved'}
   reads = '' if before is None else _reads(action, before, changed)
 
   def say(full: bool) -> str:
     if not known:
       return ''
-    return ', '.join(describe(change, full) for change in found) or 'nothing changes'
+    said = [describe(change, full) for change in found[:_MENTIONED]]
+    said += [f'{len(found) - _MENTIONED} more changes'] if len(found) > _MENTIONED else []
+    return ', '.join(said) or 'nothing changes'
 
   stays = _stays(after, changed) if known else ''
   return (
