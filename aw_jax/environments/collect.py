@@ -6,6 +6,7 @@ kept. A worker that dies is replaced and its shard done again.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -256,9 +257,14 @@ def _work(connection, collection: Collection, out: str) -> None:
   except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
     return
   except MissingProgramError as error:
-    connection.send(('missing', str(error)))
-  except Exception as error:  # pylint: disable=broad-except  # the parent says it in one sentence
-    connection.send(('failed', f'{type(error).__name__}: {error}'))
+    _tell(connection, 'missing', str(error))
+  except Exception as error:  # the parent says it in one sentence
+    _tell(connection, 'failed', f'{type(error).__name__}: {error}')
+
+
+def _tell(connection, kind: str, text: str) -> None:
+  with contextlib.suppress(OSError):  # the parent may be gone
+    connection.send((kind, text))
 
 
 def _do_shard(

@@ -223,6 +223,7 @@ class Driver:
       self._shell.stop()
       self._shell.kill_strays()
       self._image = self._read_image()
+      self._pristine = terminal_state.read_entries(self._home)
       self._shell.start(seed)
     return {'state': terminal_state.render(self._pristine)}
 

@@ -71,12 +71,13 @@ def setup_entries(files, modes=None, dirs=()):
 
 
 def read_entries(home):
-  """Entries of the real directory `home`; every modification time below it becomes MTIME.
+  """Entries of the real directory `home`; every modification time in it becomes MTIME.
 
   Links are never followed.
   """
   entries = []
   _walk(home, '', entries)
+  os.utime(home, (MTIME, MTIME))
   return entries
 
 

@@ -81,14 +81,14 @@ def permissions(seed: int, rng: random.Random) -> Recipe:
   modes = {p: int(world.modes.get(p, '644'), 8) for p in world.files}
   plan, said = world.look(), []
   for path in paths:
-    change, words = rng.choice([
-        ('600', 'private (mode 600)'), ('644', 'mode 644'), ('755', 'mode 755'),
-        ('444', 'read only (mode 444)'), ('+x', 'executable'), ('-x', 'not executable')])
+    before = modes[path]
+    while modes[path] == before:  # never ask for what is already so
+      change, words, modes[path] = rng.choice([
+          ('600', 'private (mode 600)', 0o600), ('644', 'mode 644', 0o644),
+          ('755', 'mode 755', 0o755), ('444', 'read only (mode 444)', 0o444),
+          ('+x', 'executable', before | 0o111), ('-x', 'not executable', before & ~0o111)])
     plan.append(f'chmod {change} {path}')
     said.append(f'{path} {words}')
-    bits = 0o111 if 'x' in change else int(change, 8)
-    modes[path] = (modes[path] | bits if change == '+x' else
-                   modes[path] & ~bits if change == '-x' else bits)
   names = sorted(world.files)
   check = 'stat -c "%a %n" *'
   plan += world.sometimes(world.say('ls -l', check))

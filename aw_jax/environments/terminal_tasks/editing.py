@@ -136,6 +136,9 @@ def sort(seed: int, rng: random.Random) -> Recipe:
   reverse, unique = rng.random() < 0.4, not numeric and rng.random() < 0.3
   lines = world.lines(path)
   lines = sorted(set(lines) if unique else lines, key=int if numeric else None, reverse=reverse)
+  if lines == world.lines(path):  # never ask for what is already so
+    reverse = not reverse
+    lines.reverse()
   flags = 'n' * numeric + 'r' * reverse + 'u' * unique
   command = f'sort -{flags} {path}' if flags else f'sort {path}'
   how = ' by number' * numeric + ', last first' * reverse + ', without repeats' * unique
