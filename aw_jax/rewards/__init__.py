@@ -1,0 +1,1 @@
+"""Rewards of a world model: rule verifiers, the reference judge, and their combination."""
