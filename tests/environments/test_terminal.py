@@ -294,7 +294,7 @@ class TestFamilies:
              'create', 'table', 'name', 'insert', 'into', 'values'}
     for task in _tasks('train', 10, False):
       for text in task.setup['files'].values():
-        words = {w for w in ''.join(c if c.isalpha() else ' ' for c in text).split()}
+        words = set(''.join(c if c.isalpha() else ' ' for c in text).split())
         assert words <= known, words - known
 
 

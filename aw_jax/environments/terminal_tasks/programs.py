@@ -68,6 +68,8 @@ def sqlite(seed: int, rng: random.Random) -> Recipe:
   del seed
   world = World(rng)
   database, table, column = world.name('db'), world.stem(), rng.choice(COLUMNS)
+  if table == 'index':  # a word of SQL
+    table = world.stem()
   rows = [(world.word(), value) for value in rng.sample(range(1, 100), rng.randint(3, 4))]
   script = world.add(world.name('sql'), [f'create table {table}(name, {column});'] + [
       f"insert into {table} values('{name}', {value});" for name, value in rows])
