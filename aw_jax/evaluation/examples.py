@@ -1,0 +1,99 @@
+"""Turns to predict, made from held-out trajectories (PAPER.md section 6)."""
+
+import dataclasses
+import functools
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from aw_jax.environments import registry
+from aw_jax.rewards.content import Reference, split_prompt
+from aw_jax.trajectories import Trajectory
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnExample:
+  """One turn to predict, and the truth.
+
+  Attributes:
+    domain: the environment's domain.
+    family: the task's family.
+    held_out_family: whether no task of the family was trained on.
+    task_id: the task.
+    trajectory: number of the trajectory; turns of one are drawn together in a bootstrap.
+    turn_index: from 1.
+    total_turns: of the trajectory.
+    history: (action, observation) of the turns before.
+    action: the action to answer.
+    observation: the true answer.
+    runtime_metadata: (start, end) spans of the observation that nobody can predict.
+    changed_state: whether earlier actions matter to the answer; None where not determined.
+    initial_state: the state before the first action, None where it cannot be seen.
+  """
+
+  domain: str
+  family: str
+  held_out_family: bool
+  task_id: str
+  trajectory: int
+  turn_index: int
+  total_turns: int
+  history: tuple[tuple[str, str], ...]
+  action: str
+  observation: str
+  runtime_metadata: tuple[tuple[int, int], ...]
+  changed_state: bool | None
+  initial_state: str | None
+
+  @functools.cached_property
+  def reference(self) -> Reference:
+    """What the judge compares with."""
+    past = [text for turn in self.history for text in turn]
+    return Reference(
+        self.domain, self.action, self.observation, self.runtime_metadata,
+        '\n'.join([self.initial_state or '', *past]), hidden_state=self.initial_state is None)
+
+
+# Takes turns, returns the text of their observations in order; None where there is none.
+Predictor = Callable[[Sequence[TurnExample]], Sequence[str | None]]
+
+
+def turn_examples(
+    trajectories: Iterable[Trajectory], turns_per_trajectory: int | None = None, seed: int = 0,
+    held_out_families: Collection[str] | None = None) -> list[TurnExample]:
+  """The turns of trajectories, hidden verifications left out.
+
+  Args:
+    trajectories: of any domains.
+    turns_per_trajectory: how many turns of each to draw without replacement; all where None.
+    seed: of that choice, which depends on nothing else but a trajectory's task and place.
+    held_out_families: families that were not trained on; by the registry where None.
+  """
+  found = []
+  for number, trajectory in enumerate(trajectories):
+    task, turns = trajectory.task, trajectory.turns
+    held_out = (_held_out(task.domain) if held_out_families is None else held_out_families)
+    chosen: Iterable[int] = range(len(turns))
+    if turns_per_trajectory is not None and turns_per_trajectory < len(turns):
+      drawn = random.Random(f'{seed}/{task.id}/{number}').sample(
+          range(len(turns)), turns_per_trajectory)
+      chosen = sorted(drawn)
+    pairs = [(turn.action, turn.observation) for turn in turns]
+    for index in chosen:
+      turn = turns[index]
+      found.append(TurnExample(
+          task.domain, task.family, task.family in held_out, task.id, number, index + 1,
+          len(turns), tuple(pairs[:index]), turn.action, turn.observation, turn.runtime_metadata,
+          turn.changed_state, task.initial_state))
+  return found
+
+
+@functools.cache
+def _held_out(domain: str) -> frozenset[str]:
+  return frozenset(registry.held_out(domain) if domain in registry.domains() else ())
+
+
+def has_output(domain: str, observation: str) -> bool:
+  """Whether an observation says anything: of a terminal, anything but the prompt."""
+  if domain == 'terminal':
+    return bool(split_prompt(observation)[0])
+  return bool(observation.strip())

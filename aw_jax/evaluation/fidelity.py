@@ -1,0 +1,140 @@
+"""One-step fidelity: how well a predictor answers single turns of real trajectories.
+
+Given the true history, a predictor says what the action will get. Its answers are compared with the
+truth by the rule verifier (`exact_match`) and the reference judge (five dimensions). Averages over
+all turns flatter whoever copies, so turns with output and *changed-state* turns stand apart
+(PAPER.md sections 6 and 9).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from aw_jax.evaluation.examples import Predictor, TurnExample, has_output
+from aw_jax.evaluation.statistics import (
+    NOTHING,
+    RESAMPLES,
+    Interval,
+    bootstrap_means,
+    bootstrap_rate,
+)
+from aw_jax.rewards import rubric
+from aw_jax.rewards.verifiers import exact_match
+
+METRICS = ('exact_match', 'valid', *rubric.DIMENSIONS)
+SUBSETS: dict[str, Callable[[TurnExample], bool]] = {
+    'all': lambda example: True,
+    'with_output': lambda example: has_output(example.domain, example.observation),
+    'changed_state': lambda example: bool(example.changed_state),
+    'seen_families': lambda example: not example.held_out_family,
+    'held_out_families': lambda example: example.held_out_family,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FidelityReport:
+  """Figures of one predictor on one set of turns.
+
+  Attributes:
+    examples: the turns.
+    predictions: what was predicted for each; None where it was invalid.
+    values: float64[N, len(METRICS)]: exact match and validity as 0 or 1, dimensions from 1 to 5 (1
+      where invalid).
+    figures: domain -> subset -> metric -> interval. Domains are those of the examples and 'all';
+      subsets are those of SUBSETS and 'turn_1', 'turn_2', ... A dimension is given on the scale of
+      the benchmark, (raw - 1) / 4 * 100, and as '{dimension}_raw'.
+  """
+
+  examples: Sequence[TurnExample]
+  predictions: Sequence[str | None]
+  values: np.ndarray
+  figures: dict[str, dict[str, dict[str, Interval]]]
+
+  def get(self, metric: str, domain: str = 'all', subset: str = 'all') -> Interval:
+    """One figure; empty (n = 0) where no turn belongs to it."""
+    return self.figures.get(domain, {}).get(subset, {}).get(metric, NOTHING)
+
+  def by_turn(self, metric: str, domain: str = 'all') -> list[Interval]:
+    """A metric at turn 1, 2, ..."""
+    count = max((example.turn_index for example in self.examples), default=0)
+    return [self.get(metric, domain, f'turn_{index}') for index in range(1, count + 1)]
+
+  def to_json(self) -> dict[str, dict[str, dict[str, dict]]]:
+    """`figures` as JSON values."""
+    return {
+        domain: {
+            subset: {metric: interval.to_json() for metric, interval in metrics.items()}
+            for subset, metrics in subsets.items()}
+        for domain, subsets in self.figures.items()}
+
+
+def evaluate(
+    predict: Predictor, examples: Sequence[TurnExample], *, batch_size: int | None = None,
+    resamples: int = RESAMPLES, seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter) -> FidelityReport:
+  """Lets a predictor answer every turn, and measures the answers.
+
+  Args:
+    predict: takes turns, returns the text of their observations; None, or '' where the truth is
+      not empty, is an invalid answer.
+    examples: the turns.
+    batch_size: how many turns `predict` gets at a time; all where None.
+    resamples: draws of the bootstrap, by trajectory.
+    seed: of the bootstrap.
+    progress: wraps the iteration over batches (a progress bar).
+  Raises:
+    ValueError: where `predict` returns another number of answers than it got turns.
+  """
+  predictions: list[str | None] = []
+  size = batch_size or max(1, len(examples))
+  for start in progress(range(0, len(examples), size)):
+    batch = examples[start:start + size]
+    answers = predict(batch)
+    if len(answers) != len(batch):
+      raise ValueError(f'the predictor gave {len(answers)} answers to {len(batch)} turns')
+    predictions += answers
+  predictions = [
+      None if answer is None or (not answer and example.observation) else answer
+      for answer, example in zip(predictions, examples, strict=True)]
+  rows = [_measure(*pair) for pair in zip(predictions, examples, strict=True)]
+  values = np.array(rows, np.float64).reshape(-1, len(METRICS))
+  return FidelityReport(
+      examples, predictions, values, _figures(examples, values, resamples, seed))
+
+
+def _measure(prediction: str | None, example: TurnExample) -> list[float]:
+  if prediction is None:
+    return [0.0, 0.0, *[rubric.MIN_SCORE] * len(rubric.DIMENSIONS)]
+  scores = rubric.judge(prediction, example.reference)
+  return [float(exact_match(prediction, example.reference)), 1.0, *scores]
+
+
+def _figures(examples, values, resamples, seed) -> dict[str, dict[str, dict[str, Interval]]]:
+  subsets = dict(SUBSETS)
+  for index in sorted({example.turn_index for example in examples}):
+    subsets[f'turn_{index}'] = lambda example, index=index: example.turn_index == index
+  domains = sorted({example.domain for example in examples})
+  figures: dict[str, dict[str, dict[str, Interval]]] = {}
+  for domain in ['all', *domains]:
+    figures[domain] = {}
+    for name, belongs in subsets.items():
+      rows = [row for row, example in enumerate(examples)
+              if domain in ('all', example.domain) and belongs(example)]
+      clusters = [examples[row].trajectory for row in rows]
+      figures[domain][name] = _intervals(values[rows], clusters, resamples, seed)
+  return figures
+
+
+def _intervals(values, clusters, resamples, seed) -> dict[str, Interval]:
+  intervals = dict(zip(
+      METRICS, bootstrap_means(values, clusters, resamples=resamples, seed=seed), strict=True))
+  for column, name in enumerate(METRICS):
+    if name in rubric.DIMENSIONS:
+      raw = intervals[name]
+      scale = 100 / (rubric.MAX_SCORE - rubric.MIN_SCORE)
+      intervals[name] = raw.scaled(scale, -rubric.MIN_SCORE * scale)
+      intervals[f'{name}_raw'] = raw
+    elif intervals[name].mean in (0.0, 1.0):
+      intervals[name] = bootstrap_rate(values[:, column], clusters, resamples=resamples, seed=seed)
+  return intervals
