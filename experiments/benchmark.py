@@ -15,6 +15,8 @@ import json
 import os
 import pathlib
 import platform
+import random
+import re
 import statistics
 import subprocess
 import tempfile
@@ -37,7 +39,10 @@ from aw_jax.environments.collect import collect
 from aw_jax.models import huggingface
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
+from aw_jax.rewards.content import Reference
+from aw_jax.rewards.reward import rewards
 from aw_jax.sampling.decode import generate
+from aw_jax.tokenizer import END_PREDICTED, PREDICTED
 from aw_jax.training import objectives
 from aw_jax.training.optimizer import make_optimizer
 from aw_jax.training.state import init_state, make_train_step
@@ -60,9 +65,10 @@ _STEPS = flags.DEFINE_integer('steps', 3, 'Training steps of one measurement.')
 _DECODE_BATCH = flags.DEFINE_integer('decode_batch', 64, 'Sequences decoded together.')
 _PROMPT = flags.DEFINE_integer('prompt', 64, 'Tokens of each prompt; prefill is in the time.')
 _NEW_TOKENS = flags.DEFINE_integer('new_tokens', 128, 'Tokens decoded after each prompt.')
-_REWARDS = flags.DEFINE_integer('rewards', 500, 'Predictions judged in one measurement.')
+_REWARDS = flags.DEFINE_integer('rewards', 512, 'Predictions judged in one measurement.')
+_GROUP = flags.DEFINE_integer('group', 8, 'Predictions judged against the same truth.')
 _DOMAINS = flags.DEFINE_list('domains', ['terminal', 'mcp'], 'Domains that are collected from.')
-_EPISODES = flags.DEFINE_integer('episodes', 200, 'Episodes collected in one measurement.')
+_EPISODES = flags.DEFINE_integer('episodes', 400, 'Episodes collected in one measurement.')
 _WORKERS = flags.DEFINE_integer('workers', os.cpu_count(), 'Processes that collect.')
 
 _OPTIMIZER = ml_collections.FrozenConfigDict({
@@ -214,6 +220,44 @@ def measure_decode(torch_module) -> list[Measured]:
   return take_turns('decode', 'tokens/s', systems, _REPETITIONS.value)
 
 
+def observation(domain: str, draw: random.Random) -> str:
+  """A made-up observation of a dozen lines: a file listing, or a tool's JSON."""
+  words = ['notes', 'report', 'alpha', 'todo', 'config', 'data', 'summary', 'inventory']
+  if domain == 'mcp':
+    items = [{'id': draw.randrange(1000), 'name': draw.choice(words), 'stock': draw.randrange(99)}
+             for _ in range(4)]
+    return json.dumps({'items': items, 'next_page': None}, indent=2)
+  return ''.join(
+    f'-rw-r--r-- 1 user user {draw.randrange(9999):4d} {draw.choice(words)}_{i}.txt\n'
+    for i in range(12))
+
+
+def judged_batch(domain: str, draw: random.Random) -> tuple[list[str], list[Reference]]:
+  """Generated turns with their truths: in each group one is exact, the others have wrong words."""
+  texts, references = [], []
+  for _ in range(_REWARDS.value // _GROUP.value):
+    truth = observation(domain, draw)
+    reference = Reference(domain, 'ls -l', truth, known=truth[:40])
+    for sample in range(_GROUP.value):
+      words = re.split(r'(\W+)', truth)
+      for _ in range(sample):
+        words[draw.randrange(len(words))] = draw.choice(['draft', '17', 'old'])
+      texts.append(f'{PREDICTED}{"".join(words)}{END_PREDICTED}')
+      references.append(reference)
+  return texts, references
+
+
+def measure_rewards() -> list[Measured]:
+  """Predictions a second that one core judges: rubric and rule verifier."""
+  draw, domains = random.Random(0), ('terminal', 'mcp')
+  # New truths for each measurement: what a reference derives once is work too.
+  batches = {domain: [judged_batch(domain, draw) for _ in range(_REPETITIONS.value + 1)]
+             for domain in domains}
+  systems = {domain: (lambda domain=domain: len(rewards(*batches[domain].pop())))
+             for domain in domains}
+  return take_turns('rewards', 'rewards/s', systems, _REPETITIONS.value)
+
+
 def measure_collect() -> list[Measured]:
   """Steps/s of the collector with counterfactual replay, start of its workers included."""
 
@@ -285,7 +329,8 @@ def main(argv):
   elif {'train', 'decode'} & set(rows):
     skipped['transformers'] = _NO_TORCH
   run = {'train': lambda: measure_train(torch_module),
-         'decode': lambda: measure_decode(torch_module), 'collect': measure_collect}
+         'decode': lambda: measure_decode(torch_module),
+         'rewards': measure_rewards, 'collect': measure_collect}
   for row in rows:
     try:
       measured += run[row]()
