@@ -53,6 +53,23 @@ def ingest(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
   return Speaker(cache, jnp.where((counts_B > 0)[:, None], last_hidden, speaker.hidden))
 
 
+def ingest_message(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
+                   counts_B: jax.Array, chunk: int = 16) -> Speaker:
+  """`ingest` of messages far shorter than T in most rows: `chunk` tokens at a time, while any."""
+  length = tokens_BxT.shape[1]
+  padded = jnp.pad(tokens_BxT, ((0, 0), (0, -length % chunk)))
+  chunks = (jnp.max(counts_B) + chunk - 1) // chunk
+
+  def body(carry):
+    speaker, index = carry
+    tokens = jax.lax.dynamic_slice_in_dim(padded, index * chunk, chunk, axis=1)
+    counts = jnp.clip(counts_B - index * chunk, 0, chunk)
+    return ingest(model, params, speaker, tokens, counts), index + 1
+
+  return jax.lax.while_loop(
+      lambda carry: carry[1] < chunks, body, (speaker, jnp.zeros((), jnp.int32)))[0]
+
+
 def prefill(model: Decoder, params: Any, tokens_BxT: jax.Array, counts_B: jax.Array, slots: int,
             group: int = 1) -> Speaker:
   """Reads each prompt once, into a cache of `slots` tokens, and gives it to `group` rows."""

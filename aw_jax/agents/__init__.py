@@ -1,0 +1,1 @@
+"""Agents: language policies, the worlds they play in, and their training."""

@@ -1,0 +1,1 @@
+"""Agents inside the world model: the jitted two-model rollout, and the imagined environment."""

@@ -1,0 +1,90 @@
+"""The world model's RL stage (PAPER.md section 5): sample, judge, compare within the group."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aw_jax.models.config import ModelConfig
+from aw_jax.models.decoder import Decoder
+from aw_jax.sampling.decode import generate
+from aw_jax.sampling.sampler import pad_prompts
+from aw_jax.tokenizer import IM_END, Tokenizer
+from aw_jax.training.objectives import group_advantages
+from aw_jax.training.state import TrainState
+
+RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], np.ndarray]
+
+
+@dataclasses.dataclass
+class GroupSampler:
+  """Batches for GSPO and GRPO, sampled from the parameters being trained.
+
+  The batch of a step is a function of the step and of the parameters at the first step of its
+  `updates_per_batch`, so a run resumed at a multiple of that continues bitwise.
+
+  Attributes:
+    model: config of the decoder.
+    tokenizer: its vocabulary.
+    records: `(step) -> list of records`, each with `prompt` ids and what `reward` needs.
+    reward: `(texts, records) -> float[rows]`; the records are repeated for each group.
+    group: samples of each prompt.
+    max_tokens: of a completion; one that does not end in time is judged as it is.
+    max_prompt: prompts are padded to it; fixes the compiled shape.
+    temperature: of sampling.
+    updates_per_batch: optimiser steps on one batch of samples.
+    seed: of the sampling noise.
+  """
+
+  model: ModelConfig
+  tokenizer: Tokenizer
+  records: Callable[[int], list[dict[str, Any]]]
+  reward: RewardFunction
+  group: int
+  max_tokens: int
+  max_prompt: int
+  temperature: float
+  updates_per_batch: int
+  seed: int
+
+  def __post_init__(self):
+    self._cached: tuple[int, Any] | None = None
+
+  def __call__(self, step: int, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
+    """The batch of `objectives.group_policy` for this step, and its rewards as metrics."""
+    index = step // self.updates_per_batch
+    if self._cached is None or self._cached[0] != index:
+      self._cached = (index, self._sample(index, state.params))
+    return self._cached[1]
+
+  def _sample(self, index: int, params: Any):
+    records = self.records(index)
+    prompts, lengths = pad_prompts(
+        [record['prompt'] for record in records], len(records), self.max_prompt)
+    turn = jax.device_get(generate(
+        Decoder(self.model), params, prompts, lengths,
+        jax.random.fold_in(jax.random.key(self.seed), index), group=self.group,
+        stop=self.tokenizer.special(IM_END), max_tokens=self.max_tokens,
+        temperature=self.temperature))
+    repeated = [record for record in records for _ in range(self.group)]
+    texts = [self.tokenizer.decode(turn.tokens[row, :turn.lengths[row]])
+             for row in range(len(repeated))]
+    rewards = np.asarray(self.reward(texts, repeated), np.float32).reshape(-1, self.group)
+    shape = (len(records), self.group)
+    batch = {
+        'prompts': prompts, 'prompt_lengths': lengths,
+        'completions': turn.tokens.reshape(*shape, -1),
+        'completion_lengths': turn.lengths.reshape(shape),
+        'sampled_logprobs': turn.logprobs.reshape(*shape, -1),
+        'advantages': np.asarray(group_advantages(rewards)),
+    }
+    metrics = {
+        'reward': float(rewards.mean()),
+        'reward_deviation': float(rewards.std(axis=1).mean()),
+        'zero_variance_groups': float((rewards.std(axis=1) < 1e-6).mean()),
+        'completion_tokens': float(turn.lengths.mean()),
+        'unfinished': float(1 - turn.stopped.mean()),
+    }
+    return batch, metrics

@@ -1,0 +1,96 @@
+"""Runs one stage: mesh, optimiser, state, checkpoints and metrics around the one loop."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from aw_jax import partitioning
+from aw_jax.models.config import ModelConfig
+from aw_jax.tokenizer import Tokenizer
+from aw_jax.training import data
+from aw_jax.training.checkpoints import Checkpointer
+from aw_jax.training.loop import LoopConfig, train
+from aw_jax.training.metrics import JsonLinesWriter, MetricsWriter
+from aw_jax.training.optimizer import make_optimizer
+from aw_jax.training.state import TrainState, init_state, make_train_step
+
+ExtraWriters = Callable[[str], Sequence[MetricsWriter]]
+
+
+def no_writers(directory: str) -> Sequence[MetricsWriter]:
+  """Metrics go to `metrics.jsonl` alone."""
+  del directory
+  return ()
+
+
+def run_stage(
+    name: str, config: ml_collections.ConfigDict, model: ModelConfig, tokenizer: Tokenizer,
+    objective: Callable, batch_at: Callable[[int, TrainState], tuple[Any, dict[str, float]]],
+    directory: str, *, init_params: Any = None, seed: int = 0,
+    extra_writers: ExtraWriters = no_writers) -> Any:
+  """Trains one stage to its end, from where an earlier run of it stopped.
+
+  Args:
+    name: of the stage, for the progress bar.
+    config: `steps`, `log_every`, `checkpoint_every`, `optimizer`, `mesh`.
+    model: the decoder's.
+    tokenizer: saved beside the checkpoints.
+    objective: `(model, params, batch) -> (loss sum, count, metrics)`.
+    batch_at: `(step, state) -> (batch, metrics of the batch)`.
+    directory: of the stage's checkpoints and metrics.
+    init_params: parameters to start from; fresh ones where None.
+    seed: of fresh parameters.
+    extra_writers: given the directory, further metrics writers.
+  Returns:
+    The final parameters.
+  """
+  mesh = partitioning.make_mesh(**config.mesh)
+  optimizer_config = config.optimizer.copy_and_resolve_references()
+  optimizer_config.total_steps = config.steps
+  optimizer = make_optimizer(optimizer_config)
+  with jax.set_mesh(mesh):
+    state, shardings = init_state(model, optimizer, mesh, seed)
+    if init_params is not None:
+      state = state.replace(params=jax.device_put(init_params, shardings.params))
+    step = make_train_step(model, objective, optimizer, mesh, shardings)
+    checkpointer = Checkpointer(directory, model, tokenizer)
+    metrics = []
+
+    def writers(first_step):
+      metrics.append(JsonLinesWriter(os.path.join(directory, 'metrics.jsonl'), first_step))
+      return [*metrics, *extra_writers(directory)]
+
+    loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name)
+    state = train(loop, state, shardings, step, batch_at, checkpointer, writers)
+    checkpointer.close()
+    for writer in metrics:
+      writer.close()
+  return state.params
+
+
+def packed_batches(path: str, batch_size: int, seq_len: int, seed: int, tokenizer: Tokenizer
+                   ) -> Callable[[int, TrainState], tuple[Any, dict[str, float]]]:
+  """Batches of packed rows for CPT, SFT and imitation: a function of (seed, step)."""
+  source = data.batches(
+      path, batch_size, seed, jax.process_index(), jax.process_count(),
+      tokenizer=tokenizer.fingerprint, seq_len=seq_len)
+
+  def batch_at(step: int, state: TrainState):
+    del state
+    batch = source(step)
+    return batch, {'padding': float((batch['segment_ids'] == 0).mean())}
+
+  return batch_at
+
+
+def read_metrics(directory: str) -> list[dict[str, float]]:
+  """The lines of a stage's `metrics.jsonl`."""
+  path = os.path.join(directory, 'metrics.jsonl')
+  if not os.path.exists(path):
+    return []
+  with open(path, encoding='utf-8') as file:
+    return [json.loads(line) for line in file if line.endswith('\n')]

@@ -1,0 +1,78 @@
+"""Every value an experiment may change, with the defaults of the quickstart's small models.
+
+Other configs are this one with a few values replaced. On the command line:
+`--config.cpt.steps=500`; a key that does not exist is refused by name.
+"""
+
+import ml_collections
+
+
+def optimizer(peak_lr: float, name: str = 'muon', warmup_steps: int = 20) -> ml_collections.ConfigDict:
+  """Fields of `aw_jax.training.optimizer.make_optimizer`."""
+  return ml_collections.ConfigDict({
+      'name': name, 'peak_lr': peak_lr, 'warmup_steps': warmup_steps, 'schedule': 'cosine',
+      'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
+  })
+
+
+def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
+  """What `aw_jax.training.runner.run_stage` needs, and a stage's own fields."""
+  return ml_collections.ConfigDict({
+      'steps': steps, 'log_every': 10, 'checkpoint_every': 100,
+      'optimizer': optimizer(peak_lr), 'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1}, **fields,
+  })
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The quickstart's config."""
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # 'base' starts from the checkpoint kept in the repository, 'scratch' from random parameters and
+  # a vocabulary of its own; any other value is the folder of a checkpoint.
+  config.init = 'base'
+  config.domains = ('terminal', 'mcp')
+
+  config.collect = ml_collections.ConfigDict({
+      'workers': 2,
+      'train_episodes': {'terminal': 1600, 'mcp': 400},
+      'test_episodes': {'terminal': 120, 'mcp': 80},
+      'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
+      'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
+  })
+  config.data = ml_collections.ConfigDict({
+      'seq_len': 512, 'vocab_size': 2048, 'loss_mask': True, 'knowledge': True,
+  })
+  config.model = ml_collections.ConfigDict({
+      'width': 256, 'layers': 4, 'heads': 8, 'kv_heads': 4, 'head_dim': 32, 'mlp_width': 768,
+      'short_conv_width': 4, 'dtype': 'bfloat16',
+  })
+  config.cpt = stage(120, 5e-3, batch_size=8)
+  config.sft = stage(60, 3e-3, batch_size=8, threshold=-0.6)
+  config.rl = stage(
+      24, 1e-3, prompts=8, group=8, max_tokens=112, max_prompt=512, temperature=1.0,
+      updates_per_batch=2, clip=0.2, ratio='sequence', rubric_weight=0.9)
+  config.rl.checkpoint_every = 8
+  config.rl.log_every = 2
+  config.evaluate = ml_collections.ConfigDict({
+      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 768,
+      'bootstrap': 1000,
+  })
+  config.agent = ml_collections.ConfigDict({
+      'world': 'imagined',  # 'imagined', 'real' or 'mixed'
+      'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
+      'imitation': stage(80, 5e-3, batch_size=8),
+      'rl': stage(16, 1e-3, tasks=8, group=8, temperature=1.0, updates_per_batch=2, clip=0.2,
+                  ratio='sequence'),
+      'world_model': 'rl',  # which stage's world model is the simulator
+      'thinking': False,
+      'rollout': {
+          'turns': 8, 'max_action': 40, 'max_answer': 80, 'max_observation': 72,
+          'agent_slots': 512, 'world_slots': 768,
+      },
+      'environments': 16,
+      'evaluation_tasks': 96,
+      'evaluation_temperature': 1.0,
+  })
+  config.agent.rl.checkpoint_every = 4
+  config.agent.rl.log_every = 2
+  return config

@@ -1,0 +1,213 @@
+"""The jitted rollout against a host-side loop without any cache, token for token."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aw_jax.imagination.rollout import EpisodePrompts, Markup, RolloutConfig, compose, rollout
+from aw_jax.models.config import ModelConfig
+from aw_jax.models.decoder import Decoder, init_params
+from aw_jax.training.objectives import sequence_logprobs
+
+VOCABULARY = 40
+MARKUP = Markup(user=(2,), assistant=(3,), end=4, predicted=5, end_predicted=6, submit=7)
+CONFIG = ModelConfig(
+    vocab_size=VOCABULARY, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp_width=48,
+    short_conv_width=3, dtype='float32', query_block=16)
+SIZES = RolloutConfig(
+    group=2, turns=4, max_action=6, max_answer=14, max_observation=10, agent_slots=96,
+    world_slots=160, agent_temperature=0.0, world_temperature=0.0)
+
+
+def dialogue(rng, side, thinking):
+  """Ids of a made-up chat of the right form, as `side` ('agent' or 'world') reads it."""
+  def text(low, high):
+    return [int(t) for t in rng.integers(8, VOCABULARY, rng.integers(low, high))]
+
+  ids = text(5, 12) + [4]
+  for _ in range(4):
+    action, observation = text(2, 3), text(0, 6)
+    if side == 'agent':  # a long observation makes it submit
+      ids += [2, *observation, 4, 3, *([7] if len(observation) > 4 else action), 4]
+    else:  # an observation as long as the action's first token says
+      thought = action[:1] if thinking else []
+      ids += [2, *action, 4, 3, *thought, 5, *[action[1]] * (action[0] % 6), 6, 4]
+  return ids[:64] + [0] * (64 - len(ids))
+
+
+@functools.cache
+def trained_model(seed, side, thinking):
+  """A tiny decoder that has learned the form of a chat, so that its turns mostly end."""
+  rng = np.random.default_rng(seed)
+  params = nn.unbox(init_params(CONFIG, jax.random.key(seed)))
+  optimizer = optax.adam(1e-2)
+  state = optimizer.init(params)
+
+  @jax.jit
+  def step(params, state, tokens):
+    def loss(params):
+      return -jnp.mean(sequence_logprobs(Decoder(CONFIG), params, tokens)[0])
+    updates, state = optimizer.update(jax.grad(loss)(params), state)
+    return optax.apply_updates(params, updates), state
+
+  for _ in range(250):
+    params, state = step(
+        params, state, np.array([dialogue(rng, side, thinking) for _ in range(16)], np.int32))
+  return Decoder(CONFIG), params
+
+
+def next_token(model, params, context):
+  """Greedy, from a whole forward pass over the context; its log-probability too."""
+  tokens = np.zeros((1, 160), np.int32)  # one compiled shape; padding lies behind and is not seen
+  tokens[0, :len(context)] = context
+  logits = np.asarray(_forward(model, params, tokens))[0, len(context) - 1].astype(np.float64)
+  token = int(np.argmax(logits))
+  return token, logits[token] - np.log(np.sum(np.exp(logits - logits.max()))) - logits.max()
+
+
+@jax.jit
+def _forward_jit(params, tokens):
+  return Decoder(CONFIG).apply({'params': params}, tokens)
+
+
+def _forward(model, params, tokens):
+  del model
+  return _forward_jit(params, tokens)
+
+
+def say(model, params, context, limit):
+  tokens, logprobs = [], []
+  while len(tokens) < limit:
+    token, logprob = next_token(model, params, context + tokens)
+    tokens.append(token)
+    logprobs.append(logprob)
+    if token == MARKUP.end:
+      break
+  return tokens, logprobs
+
+
+def parse_answer(tokens, thinking, limit):
+  if tokens[-1] != MARKUP.end or tokens.count(MARKUP.end_predicted) != 1 or len(tokens) < 2:
+    return None
+  if tokens[-2] != MARKUP.end_predicted or (thinking and MARKUP.predicted not in tokens):
+    return None
+  start = tokens.index(MARKUP.predicted) + 1 if thinking else 0
+  body = tokens[start:-2]
+  return body if start <= len(tokens) - 2 and len(body) <= limit else None
+
+
+def host_episode(agent, world, agent_prompt, world_prompt, check, turns, config):
+  """One episode as lists of ids: the rollout's meaning, with nothing clever in it."""
+  header = [3] if config.thinking else [3, 5]
+  agent_context, world_context = list(agent_prompt), list(world_prompt)
+  speaker, logprobs = [False] * len(agent_prompt), [0.0] * len(agent_prompt)
+  actions, observations, broken, submitted = [], [], False, False
+  for turn in range(turns):
+    action, action_logprobs = say(*agent, agent_context, config.max_action)
+    agent_context += action
+    speaker += [True] * len(action)
+    logprobs += action_logprobs
+    actions.append(action)
+    if action[0] == MARKUP.submit:
+      submitted = True
+      break
+    if action[-1] != MARKUP.end or len(action) < 2:
+      broken = True
+      break
+    world_context += [2, *action, *header]
+    answer, _ = say(*world, world_context, config.max_answer)
+    observation = parse_answer(answer, config.thinking, config.max_observation)
+    if observation is None:
+      broken = True
+      break
+    world_context += [5, *observation, 6, 4] if config.thinking else answer
+    if config.thinking is False:
+      assert world_context[-2:] == [6, 4]
+    observations.append(observation)
+    message = [2, *observation, 4, 3]
+    room = len(agent_context) + len(message) <= config.agent_slots - config.max_action
+    if turn + 1 >= turns or not room:
+      break
+    agent_context += message
+    speaker += [False] * len(message)
+    logprobs += [0.0] * len(message)
+  answer = None
+  if check and not broken:
+    said, _ = say(*world, world_context + list(check) + header, config.max_answer)
+    answer = parse_answer(said, config.thinking, config.max_observation)
+  return agent_context, speaker, logprobs, actions, observations, answer, submitted
+
+
+def make_prompts(rng, tasks):
+  def padded(rows, width):
+    out = np.zeros((len(rows), width), np.int32)
+    for i, row in enumerate(rows):
+      out[i, :len(row)] = row
+    return jnp.array(out), jnp.array([len(row) for row in rows])
+
+  def text(low, high):
+    return [int(t) for t in rng.integers(8, VOCABULARY, rng.integers(low, high))]
+
+  agents = [text(5, 12) + [4, 2, 4, 3] for _ in range(tasks)]
+  worlds = [text(8, 20) + [4] for _ in range(tasks)]
+  checks = [[2, *text(1, 4), 4] if i % 2 == 0 else [] for i in range(tasks)]
+  turns = [int(rng.integers(1, SIZES.turns + 1)) for _ in range(tasks)]
+  prompts = EpisodePrompts(*padded(agents, 16), *padded(worlds, 24), *padded(checks, 6),
+                           jnp.array(turns))
+  return prompts, agents, worlds, checks, turns
+
+
+@pytest.mark.parametrize('thinking', [False, True])
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_rollout_equals_host_loop(seed, thinking):
+  config = dataclasses.replace(SIZES, thinking=thinking)
+  agent = trained_model(seed, 'agent', False)
+  world = trained_model(seed, 'world', thinking)
+  tasks = 6
+  prompts, agents, worlds, checks, turns = make_prompts(np.random.default_rng(seed), tasks)
+  out = rollout(*agent, *world, prompts, jax.random.key(0), MARKUP, config)
+  answered = 0
+  for row in range(tasks * config.group):
+    task = row // config.group
+    context, speaker, logprobs, actions, observations, check, submitted = host_episode(
+        agent, world, agents[task], worlds[task], checks[task], turns[task], config)
+    length = int(out.lengths[row])
+    assert out.tokens[row, :length].tolist() == context
+    assert out.speaker[row, :length].tolist() == speaker
+    assert not out.speaker[row, length:].any()
+    np.testing.assert_allclose(out.logprobs[row, :length], logprobs, atol=1e-4)
+    got = [out.actions[row, k, :int(n)].tolist()
+           for k, n in enumerate(out.action_lengths[row]) if n]
+    assert got == actions
+    got = [out.observations[row, k, :int(out.observation_lengths[row, k])].tolist()
+           for k in range(config.turns) if out.answered[row, k]]
+    assert got == observations
+    assert bool(out.checked[row]) == (check is not None)
+    if check is not None:
+      assert out.check[row, :int(out.check_lengths[row])].tolist() == check
+    assert bool(out.submitted[row]) == submitted
+    answered += len(observations)
+  assert answered >= tasks
+
+
+def test_logprobs_are_the_trainers():
+  agent, world = trained_model(3, 'agent', False), trained_model(3, 'world', False)
+  prompts, *_ = make_prompts(np.random.default_rng(3), 4)
+  config = dataclasses.replace(SIZES, agent_temperature=1.0, world_temperature=1.0)
+  out = rollout(*agent, *world, prompts, jax.random.key(1), MARKUP, config)
+  logprobs, _ = sequence_logprobs(agent[0], agent[1], out.tokens)
+  np.testing.assert_allclose(
+      jnp.where(out.speaker[:, 1:], logprobs, 0), out.logprobs[:, 1:], atol=1e-4)
+  assert out.speaker.any()
+
+
+def test_compose():
+  tokens, lengths = compose((2,), jnp.array([[9, 8, 0], [7, 0, 0]]), jnp.array([2, 0]), (4, 3))
+  assert tokens[0, :5].tolist() == [2, 9, 8, 4, 3] and tokens[1, :3].tolist() == [2, 4, 3]
+  assert lengths.tolist() == [5, 3]
