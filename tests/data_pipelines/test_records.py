@@ -12,6 +12,11 @@ _RECORDS = [
      'text': f'é{n}', 'flag': n > 1, 'spans': np.zeros((0, 2), np.int32)} for n in range(5)]
 
 
+def _content(path: str) -> bytes:
+  with open(path, 'rb') as file:
+    return file.read()
+
+
 def _assert_equal(found, expected):
   assert found.keys() == expected.keys()
   for key, value in expected.items():
@@ -34,7 +39,7 @@ def test_records_come_back_in_order(tmp_path):
 def test_a_writer_that_breaks_leaves_the_old_file_without_a_voucher(tmp_path):
   path = records.records_path(tmp_path, 'rl')
   records.write_records(path, _RECORDS, {})
-  whole = open(path, 'rb').read()
+  whole = _content(path)
 
   def broken():
     yield _RECORDS[0]
@@ -42,11 +47,11 @@ def test_a_writer_that_breaks_leaves_the_old_file_without_a_voucher(tmp_path):
 
   with pytest.raises(RuntimeError, match='broken source'):
     records.write_records(path, broken(), {})
-  assert open(path, 'rb').read() == whole
+  assert _content(path) == whole
   with pytest.raises(records.RecordsError, match='rl.json: missing'):
     list(records.read_records(path))
   records.write_records(path, _RECORDS, {})
-  assert open(path, 'rb').read() == whole
+  assert _content(path) == whole
   assert sorted(os.listdir(tmp_path)) == ['rl.array_record', 'rl.json']
 
 

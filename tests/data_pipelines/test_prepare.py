@@ -1,0 +1,346 @@
+"""The whole chain: JSONL, TFDS, seqio, packing, ArrayRecord, Grain."""
+
+import collections
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from aw_jax.environments import episode, experts, registry
+from aw_jax.prompts import templates
+from aw_jax.tokenizer import END_PREDICTED, IM_END, Tokenizer
+from aw_jax.training import data
+from aw_jax.trajectories import Trajectory, Turn, write_jsonl
+from data_pipelines import knowledge, packing, pools, prepare, records, sources
+
+_SETTINGS = {'vocab_size': 400, 'seq_len': 384, 'seed': 7, 'progress': False}
+
+
+def _hand_made(trajectory) -> list[Trajectory]:
+  made = [trajectory(seed, policy=policy, num_turns=2 + seed % 7) for seed in range(0, 300, 3)
+          for policy in ('noisy_expert', 'random')]
+  redundant = trajectory(15)
+  turn = Turn('echo one two three', 'one two three\n~$', redundant.task.initial_state)
+  redundant = dataclasses.replace(redundant, turns=(turn,) * 4)
+  return [*made, redundant, trajectory(5, num_turns=80)]
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory, trajectory, write_folder):
+  root = tmp_path_factory.mktemp('trajectories')
+  write_folder(root / 'terminal', _hand_made(trajectory), shards=3)
+  write_folder(root / 'mcp', [trajectory(s, domain='mcp') for s in range(0, 200, 5)])
+  write_folder(root / 'validation', [trajectory(s, split='validation') for s in range(8, 200, 10)])
+  return [str(root)]
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory, folders):
+  out = str(tmp_path_factory.mktemp('out'))
+  return out, prepare.prepare(folders, out, **_SETTINGS)
+
+
+def _kept(folders, stage, split='train'):
+  return [t for _, t in sources.read_kept(sources.find_shards(folders))
+          if t.task.split == split and pools.is_in_stage(t, stage)]
+
+
+def _records(out, name):
+  return list(records.read_records(records.records_path(out, name)))
+
+
+def _segments(record):
+  """(id, tokens, loss weights) of every segment of a packed record."""
+  for number, name in enumerate(record['ids'], 1):
+    inside = record['segment_ids'] == number
+    yield name, record['tokens'][inside], record['loss_weights'][inside]
+
+
+@pytest.mark.parametrize('stage', ['cpt', 'agent'])
+def test_packed_stages_hold_every_trajectory_of_their_pool_once(stage, prepared, folders):
+  out, made = prepared
+  found = collections.Counter(
+      name for record in _records(out, stage) for name, _, _ in _segments(record))
+  expected = collections.Counter(t.task.id for t in _kept(folders, stage))
+  if stage == 'cpt':
+    expected.update(f'{domain}/knowledge/{i}' for domain in ('terminal', 'mcp')
+                    for i in range(len(knowledge.TEXTS[domain])))
+  assert found == expected
+  assert sum(made[stage]['examples'].values()) == found.total()
+  assert made[stage]['turns_cut'] > 0  # of the episode of 80 turns
+  assert made[stage]['padding_share'] < 0.1  # of so few rows; a real collection leaves 2 %
+
+
+@pytest.mark.parametrize('stage, name', [('sft', 'sft_candidates'), ('rl', 'rl')])
+def test_one_turn_of_every_trajectory_of_the_pool(stage, name, prepared, folders):
+  out, _ = prepared
+  found = collections.Counter(record['id'] for record in _records(out, name))
+  assert found == collections.Counter(t.task.id for t in _kept(folders, stage))
+
+
+def test_pools_are_disjoint(prepared):
+  out, _ = prepared
+  ids = {'cpt': {name for r in _records(out, 'cpt') for name in r['ids']},
+         'sft': {r['id'] for r in _records(out, 'sft_candidates')},
+         'rl': {r['id'] for r in _records(out, 'rl')}}
+  assert all(ids.values())
+  assert not ids['cpt'] & ids['sft'] and not ids['cpt'] & ids['rl'] and not ids['sft'] & ids['rl']
+
+
+def test_templates_are_disjoint(prepared, folders):
+  out, _ = prepared
+  tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
+  tasks = {t.task.id: t.task for stage in pools.POOLS for t in _kept(folders, stage)}
+  prompts = {'sft': [(r['id'], r['prompt']) for r in _records(out, 'sft_candidates')],
+             'rl': [(r['id'], r['prompt']) for r in _records(out, 'rl')],
+             'cpt': [(name, tokens) for r in _records(out, 'cpt')
+                     for name, tokens, _ in _segments(r) if '/knowledge/' not in name]}
+  for stage, found in prompts.items():
+    used = set()
+    for name, tokens in found:
+      system = tokenizer.decode(tokens).split(IM_END)[0].removeprefix('<|im_start|>system\n')
+      task = tasks[name]
+      used |= {template for names in templates.STAGE_TEMPLATES.values() for template in names
+               if system == templates.world_model_prompt(
+                   task.domain, task.initial_state, template)}
+    assert used == set(templates.STAGE_TEMPLATES[stage])
+
+
+def test_sidecars_report(prepared, folders):
+  out, made = prepared
+  tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
+  for stage, sidecar in made.items():
+    rows = _records(out, prepare.record_name(stage))
+    assert sidecar['records'] == len(rows) and sidecar['tokenizer'] == tokenizer.fingerprint
+    assert (sidecar['stage'], sidecar['seq_len'], sidecar['seed']) == (stage, 384, 7)
+    assert sidecar['tokens'] > 0 and sidecar['dropped'] == {}
+    assert len(sidecar['sources']) == 7
+  classes = made['cpt']['loss_mask_classes']
+  assert set(classes) == {'terminal', 'mcp'}
+  turns = sum(len(t.turns) + 1 for t in _kept(folders, 'cpt')) - made['cpt']['turns_cut']
+  assert sum(sum(counts.values()) for counts in classes.values()) == turns
+  assert classes['terminal']['echo'] == 4
+
+
+def test_sft_candidates_are_answers_to_their_prompt(prepared):
+  out, _ = prepared
+  tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
+  for record in _records(out, 'sft_candidates'):
+    assert len(record['candidates']) == len(record['targets']) == 3
+    for thinking, target in zip(record['candidates'], record['targets'], strict=True):
+      text = tokenizer.decode(target)
+      assert text.startswith(f'<think>{tokenizer.decode(thinking)}</think>')
+      assert text.endswith(f'{END_PREDICTED}{IM_END}')
+      assert len(record['prompt']) + len(target) <= 384
+
+
+def test_rl_records_keep_the_truth(prepared, folders):
+  out, _ = prepared
+  by_task = {}
+  for made in _kept(folders, 'rl'):
+    turns = (*made.turns, made.verification)
+    by_task.setdefault(made.task.id, []).append(
+        [(turn.action, turn.observation, turn.changed_state) for turn in turns])
+  for record in _records(out, 'rl'):
+    found = (record['action'], record['observation'], record['changed_state'])
+    assert any(found in turns[record['turn']:][:1] for turns in by_task[record['id']])
+    assert record['runtime_metadata'].shape == (0, 2)
+
+
+def test_the_loader_reads_what_was_prepared(prepared):
+  out, made = prepared
+  batches = data.batches(
+      records.records_path(out, 'cpt'), 8, seed=0, tokenizer=made['cpt']['tokenizer'], seq_len=384)
+  batch = batches(3)
+  assert batch['tokens'].shape == (8, 384)
+  assert (batch['loss_weights'][batch['positions'] == 0] == 0).all()
+  assert len(data.batches(records.records_path(out, 'rl'), 4, seed=0)(0)) == 4
+
+
+def test_validation_tasks_make_validation_records_alone(prepared, folders):
+  out, _ = prepared
+  made = prepare.prepare(folders, out, ['cpt', 'rl'], split='validation', **_SETTINGS)
+  expected = collections.Counter(t.task.id for t in _kept(folders, 'cpt', 'validation'))
+  assert collections.Counter(
+      name for r in _records(out, 'cpt_validation') for name in r['ids']) == expected
+  assert collections.Counter(r['id'] for r in _records(out, 'rl_validation')) == expected
+  assert not made['cpt']['knowledge']
+
+
+def _bytes(out):
+  """name -> content of every file that `prepare` vouches for."""
+  names = [f for f in os.listdir(out) if os.path.isfile(os.path.join(out, f))]
+  found = {}
+  for name in names:
+    with open(os.path.join(out, name), 'rb') as file:
+      found[name] = file.read()
+  return found
+
+
+def test_same_input_and_seed_same_bytes(prepared, folders, tmp_path):
+  out, _ = prepared
+  copy = shutil.copytree(folders[0], tmp_path / 'elsewhere')
+  prepare.prepare([str(copy)], str(tmp_path / 'out'), **_SETTINGS)
+  again = _bytes(tmp_path / 'out')
+  assert again == {name: content for name, content in _bytes(out).items() if name in again}
+  other = prepare.prepare([str(copy)], str(tmp_path / 'out'), ['rl'], **{**_SETTINGS, 'seed': 8})
+  assert other['rl']['seed'] == 8
+  assert _bytes(tmp_path / 'out')['rl.array_record'] != again['rl.array_record']
+
+
+def test_a_second_call_changes_no_file(prepared, folders):
+  out, made = prepared
+  times = {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
+  assert prepare.prepare(folders, out, **_SETTINGS) == made
+  assert times == {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
+
+
+def test_without_the_mask_every_prediction_token_counts(folders, tmp_path, prepared):
+  out, made = prepared
+  plain = prepare.prepare(
+      folders, str(tmp_path), ['cpt'], vocabulary_path=os.path.join(out, prepare.VOCABULARY_FILE),
+      loss_mask=False, **_SETTINGS)
+  assert plain['cpt']['tokens'] == made['cpt']['tokens']
+  assert plain['cpt']['loss_tokens'] > made['cpt']['loss_tokens']
+  assert not os.path.exists(tmp_path / prepare.VOCABULARY_FILE)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'stages': ['dpo']}, "unknown stage 'dpo'; known are cpt, sft, rl, agent"),
+    ({'split': 'test'}, "split 'test': records are made of train and validation tasks only"),
+])
+def test_bad_arguments_are_said(arguments, message, folders, tmp_path):
+  with pytest.raises(prepare.PrepareError, match=message):
+    prepare.prepare(folders, str(tmp_path), **{**_SETTINGS, **arguments})
+
+
+def test_a_stage_without_trajectories_is_said(tmp_path, trajectory, write_folder):
+  write_folder(tmp_path / 'in', [trajectory(seed, policy='random') for seed in range(10)])
+  with pytest.raises(prepare.PrepareError, match="no example for stage 'agent' in split 'train'"):
+    prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), ['agent'], **_SETTINGS)
+  with pytest.raises(prepare.PrepareError, match="no usable trajectory of split 'validation'"):
+    prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), split='validation', **_SETTINGS)
+
+
+def test_what_does_not_fit_is_dropped_and_counted(tmp_path, trajectory, write_folder):
+  long = trajectory(5)
+  long = Trajectory(
+      long.task, long.policy, (Turn('cat big', 'word ' * 500), *long.turns), long.submission)
+  write_folder(tmp_path / 'in', [long, trajectory(6)])
+  made = prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), ['cpt'], **_SETTINGS)
+  assert made['cpt']['dropped'] == {'longer than seq_len': 1}
+  assert made['cpt']['examples']['terminal'] == 1 + len(knowledge.TEXTS['terminal'])
+
+
+def _command(folders, out, *more):
+  flags = ['--vocab_size=400', '--seq_len=384', '--seed=7', *more]
+  return [sys.executable, '-m', 'experiments.prepare_data',
+          f'--trajectories={",".join(map(str, folders))}', f'--out={out}', *flags]
+
+
+def _kill_when(folders, out, appears) -> None:
+  """Starts the program and kills it as soon as a file like `appears` is there."""
+  process = subprocess.Popen(
+      _command(folders, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + 120
+  while process.poll() is None and time.monotonic() < deadline:
+    if any(appears in name for _, dirs, files in os.walk(out) for name in (*dirs, *files)):
+      process.send_signal(signal.SIGKILL)
+      break
+    time.sleep(0.001)
+  process.wait()
+  assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(prepared, folders, tmp_path):
+  out, _ = prepared
+  for appears in ('incomplete', 'cpt.array_record'):
+    _kill_when(folders, tmp_path, appears)
+    for name in os.listdir(tmp_path):
+      if name.endswith('.json') and not name.startswith('.'):
+        path = str(tmp_path / name).replace('.json', records.SUFFIX)
+        assert len(list(records.read_records(path))) == records.read_sidecar(path)['records']
+  subprocess.run(_command(folders, tmp_path), check=True, capture_output=True, timeout=120)
+  again = {name: content for name, content in _bytes(tmp_path).items() if name[0] != '.'}
+  assert again == {name: content for name, content in _bytes(out).items() if name in again}
+  assert len(again) == 9  # records and sidecar of four stages, and the vocabulary
+  assert not [name for name in os.listdir(tmp_path) if 'partial' in name]
+
+
+def test_the_program_says_what_is_wrong_in_one_sentence(tmp_path, trajectory, write_folder):
+  write_folder(tmp_path, [trajectory(1), trajectory(9, split='test')], shards=1)
+  run = subprocess.run(
+      _command([tmp_path], tmp_path / 'out'), capture_output=True, text=True, timeout=120)
+  assert run.returncode == 1 and not run.stdout
+  last = run.stderr.strip().splitlines()[-1]
+  assert last.startswith(f'prepare_data: {tmp_path}/shard-00000-of-00001.jsonl:2: task ')
+  assert 'Traceback' not in run.stderr and 'cuda' not in run.stderr.lower()
+
+
+# ---- no test task reaches training ----
+
+
+def _fingerprint(task) -> str:
+  return hashlib.sha256(f'{task.instruction}\n{task.initial_state}'.encode()).hexdigest()
+
+
+def _prove_no_test_task(out, domain: str) -> None:
+  """Every record names a train task of the registry that no test task equals."""
+  test = list(registry.tasks(domain, 'test', 400)) + list(registry.tasks(domain, 'test', 400, 1))
+  test_ids, test_fingerprints = {t.id for t in test}, {_fingerprint(t) for t in test}
+  tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
+  for stage in pools.STAGES:
+    rows = _records(out, prepare.record_name(stage))
+    named = [(name, tokens) for r in rows if 'ids' in r for name, tokens, _ in _segments(r)]
+    named += [(r['id'], r['prompt']) for r in rows if 'id' in r]
+    named = [(name, tokens) for name, tokens in named if '/knowledge/' not in name]
+    assert named
+    for name, tokens in named:
+      _, family, seed = name.split('/')
+      task = registry.make_task(domain, family, int(seed))
+      assert task.split == 'train' and family not in registry.held_out(domain)
+      assert name not in test_ids and _fingerprint(task) not in test_fingerprints
+      if stage != 'agent':
+        assert registry.stage_pool(task) == stage
+      # The record really is of the task that it names.
+      system = tokenizer.decode(tokens).split(IM_END)[0]
+      assert (task.instruction if stage == 'agent' else task.initial_state) in system
+
+
+def _scripted(task) -> Trajectory:
+  """An expert's episode with made-up observations: what is trained on is up to the task alone."""
+  actions = [*registry.expert_plan(task)[:-1], 'ls', 'pwd']
+  turns = tuple(Turn(action, f'done {i}\n~$') for i, action in enumerate(actions))
+  return Trajectory(task, 'noisy_expert', turns, '', None, True)
+
+
+def test_no_test_task_reached_training_by_hand(tmp_path):
+  tasks = list(registry.tasks('terminal', 'train', 200))
+  write_jsonl(tmp_path / 'in' / 'shard-0.jsonl', [_scripted(task) for task in tasks])
+  prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), **_SETTINGS)
+  _prove_no_test_task(str(tmp_path / 'out'), 'terminal')
+
+
+@pytest.mark.requires('bwrap')
+def test_really_collected_trajectories_end_to_end(tmp_path):
+  made = []
+  with registry.make_environment('terminal') as environment:
+    for task in registry.tasks('terminal', 'train', 60, seed=3):
+      policy = experts.make_policy('noisy_expert', task)
+      made.append(episode.run_episode(environment, task, policy, mark_changed_state=True))
+  assert not any(t.error for t in made)
+  write_jsonl(tmp_path / 'in' / 'shard-0.jsonl', made)
+  sidecars = prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), **_SETTINGS)
+  _prove_no_test_task(str(tmp_path / 'out'), 'terminal')
+  for stage in ('cpt', 'agent'):
+    path = records.records_path(tmp_path / 'out', stage)
+    batch = data.batches(path, 2, 0, tokenizer=sidecars[stage]['tokenizer'], seq_len=384)(0)
+    assert np.isin(batch['loss_weights'], (0, 1)).all() and batch['loss_weights'].any()
+    assert set(batch) == set(packing.FIELDS)
