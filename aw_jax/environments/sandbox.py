@@ -65,7 +65,7 @@ class Limits:
   Attributes:
     seconds: wall-clock time of one command.
     cpu_seconds: CPU time of one process.
-    memory_bytes: address space of one process.
+    memory_bytes: address space of one process; times `processes`, what all of them could take.
     processes: processes and threads at a time.
     file_bytes: size of one file.
     disk_bytes: size of the home directory; /tmp and /dev/shm have as much again.
@@ -74,8 +74,8 @@ class Limits:
 
   seconds: float = 5.0
   cpu_seconds: int = 10
-  memory_bytes: int = 512 << 20
-  processes: int = 48
+  memory_bytes: int = 256 << 20
+  processes: int = 32
   file_bytes: int = 8 << 20
   disk_bytes: int = 32 << 20
   output_bytes: int = 16_000
@@ -104,13 +104,15 @@ class Sandbox:
   """One bubblewrap with its driver; started by the first `reset`.
 
   Methods raise BrokenEnvironmentError where the sandbox died or does not answer, after which
-  `reset` starts a new one; `reset` raises MissingProgramError where bwrap or python3 is missing.
+  `reset` starts a new one; the first `reset` raises MissingProgramError where bwrap or python3 is
+  missing or bwrap is not permitted to start.
   """
 
   def __init__(self, limits: Limits | None = None):
     self._limits = limits or Limits()
     self._process: subprocess.Popen | None = None
     self._errors = None
+    self._has_started = False
 
   def reset(self, setup: dict[str, Any], seed: int) -> str:
     """Builds the initial state of a task's setup; returns it as text.
@@ -121,6 +123,7 @@ class Sandbox:
     """
     if self._process is None:
       self._start()
+      self._check_start()
     answer = self._request(
         op='reset', files=setup.get('files', {}), modes=setup.get('modes', {}),
         dirs=list(setup.get('dirs', ())), commands=list(setup.get('commands', ())),
@@ -159,6 +162,16 @@ class Sandbox:
     finally:
       for descriptor in descriptors:
         os.close(descriptor)
+
+  def _check_start(self) -> None:
+    try:
+      self._request(op='ping')
+      self._has_started = True
+    except BrokenEnvironmentError as error:
+      if self._has_started:
+        raise
+      raise MissingProgramError(
+          f'bwrap cannot start here, it needs version 0.8 and user namespaces: {error}') from error
 
   def _request(self, **request: Any) -> dict[str, Any]:
     if self._process is None:

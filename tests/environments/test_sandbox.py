@@ -218,6 +218,16 @@ def test_missing_bwrap_says_what_to_install(monkeypatch):
     Sandbox().reset(SETUP, seed=0)
 
 
+def test_a_bwrap_that_may_not_start_says_so_at_once(tmp_path, monkeypatch):
+  fake = tmp_path / 'bwrap'
+  fake.write_text('#!/bin/sh\necho "bwrap: No permissions to create new namespace" >&2; exit 1\n')
+  fake.chmod(0o755)
+  monkeypatch.setattr(sandbox, '_unprivileged', dict)  # who could not read the fake
+  monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+  with pytest.raises(MissingProgramError, match='cannot start here.*No permissions to create'):
+    Sandbox().reset(SETUP, seed=0)
+
+
 def test_missing_python_says_what_to_install(monkeypatch):
   monkeypatch.setattr(sandbox.os.path, 'exists', lambda path: False)
   with pytest.raises(MissingProgramError, match='apt-get install -y python3'):
