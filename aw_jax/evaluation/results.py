@@ -187,4 +187,8 @@ def commit() -> str:
         capture_output=True, text=True, timeout=20, check=True)
     return run.stdout.strip()
   except (OSError, subprocess.SubprocessError):
+    pass
+  try:
     return f'version {importlib.metadata.version("aw_jax")}'
+  except importlib.metadata.PackageNotFoundError:
+    return 'unknown'
