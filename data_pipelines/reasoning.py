@@ -19,7 +19,10 @@ _MENTIONED = 3  # changes and files that are named
 Section = tuple[str, tuple[str, ...]]  # mark and lines
 
 _PROMPT = re.compile(r'(?:\A|\n)[~/][^\n]*\$ ?\Z')
-_HEADER = re.compile(r'== (?P<path>.+?)/?(?P<mark> x| [0-7]{3,4}| -> .*| \(special\))?')
+_HEADER = re.compile(
+    r'== (?P<path>.+?)/?(?P<mark> x| [0-7]{3,4}| -> .*| \(special\)'
+    r'|(?: (?:new|staged|modified|deleted|untracked))+)?')
+_ERROR = re.compile(r'\W*(?:\w+: )?error\b(?: executing tool \w+)?\W*', re.IGNORECASE)
 _PROBLEMS = (
     (r"([^\s:'\"‘]+)['\"’]?: No such file or directory", '{} is missing'),
     (r'([^\s:]+): (?:command )?not found', '{} is no command'),
@@ -137,9 +140,8 @@ def problem(observation: str) -> str:
     if match:
       return 'error: ' + words.format(_clip(match[1]))
   first = observation.lstrip().split('\n')[0]
-  if re.match(r'\W*(\w+: )?error\b', first, re.IGNORECASE):
-    return 'error: ' + _clip(re.sub(r'^\W*(\w+: )?error\W*', '', first, flags=re.IGNORECASE))
-  return ''
+  match = _ERROR.match(first)
+  return 'error: ' + _clip(first[match.end():]) if match else ''
 
 
 def _prints(observation: str, full: bool) -> str:
@@ -157,19 +159,19 @@ def _prints(observation: str, full: bool) -> str:
 
 
 def _values(action: str) -> list[str]:
-  """The argument values of a JSON tool call; of any other action, its words."""
+  """The argument values of a JSON tool call that may name something; else the action's words."""
   try:
     call = json.loads(action)
-  except json.JSONDecodeError:
+  except (ValueError, RecursionError):  # not JSON, or more than Python reads
     return action.split()
-  values, rest = [], [call]
+  values, rest = [], [('', call)]
   while rest:
-    item = rest.pop()
+    key, item = rest.pop()
     if isinstance(item, dict):
-      rest += item.values()
+      rest += item.items()
     elif isinstance(item, list):
-      rest += item
-    else:
+      rest += [(key, value) for value in item]
+    elif key.endswith('id') or len(str(item)) > 1:  # a bare digit else is a page or a quantity
       values.append(str(item))
   return values
 
@@ -182,7 +184,7 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
     here = cwd.removeprefix('~').lstrip('/') + '/'
     places = {name: max(_place(action, name), _place(action, name.removeprefix(here)))
               for name in found if name not in changed}
-    named = sorted((name for name in places if places[name] >= 0), key=places.get)
+    named = sorted((name for name in places if name and places[name] >= 0), key=places.get)
     return f'reads {", ".join(named)}' if named else ''
   values = {value for value in _values(action) if len(value) < _CLIP}
   best, line = max(
@@ -247,8 +249,12 @@ def candidates(
     return ', '.join(said) or 'nothing changes'
 
   stays = _stays(after, changed) if known else ''
+  brief = _prints(observation, False)
+  full = [(1, reads), (3, say(True)), (0, stays), (2, _prints(observation, True))]
+  if not fits('; '.join(text for _, text in full if text)):
+    full[-1] = (2, brief)  # better a shorter account of the output than none of what is read
   return (
-      _join([(3, say(False)), (2, _prints(observation, False))], fits),
-      _join([(1, reads), (3, say(True)), (2, _prints(observation, False))], fits),
-      _join([(1, reads), (3, say(True)), (0, stays), (2, _prints(observation, True))], fits),
+      _join([(3, say(False)), (2, brief)], fits),
+      _join([(1, reads), (3, say(True)), (2, brief)], fits),
+      _join(full, fits),
   )

@@ -72,8 +72,28 @@ def test_any_other_state_is_compared_by_line():
       '{"name": "sell", "arguments": {"product_id": 8}}', 'ok', before,
       before.replace('desk 2', 'desk 1'))
   assert writes[1] == 'reads 8 desk 2; - 8 desk 2 + 8 desk 1; prints 1 line'
-  failed = reasoning.candidates(call, 'Error: no product 8', before, before)
-  assert failed[0] == 'nothing changes; error: no product 8'
+  for error in ('Error: no product 8', 'Error executing tool get_product: no product 8'):
+    failed = reasoning.candidates(call, error, before, before)
+    assert failed[0] == 'nothing changes; error: no product 8'
+  page = '{"name": "list_products", "arguments": {"page": 8}}'
+  assert reasoning.candidates(page, '{}', before, before)[1] == 'nothing changes; prints 1 line'
+
+
+def test_a_repository_has_lines_before_its_files():
+  before = 'branch main\nlog main: Start\n== plan.txt modified\nwave\n== HEAD:plan.txt\nmoon'
+  after = before.replace('modified', 'staged')
+  traces = reasoning.candidates('{"name": "git_add"}', 'Files staged', before, after)
+  assert traces[1] == 'plan.txt is now staged; prints 1 line'
+  assert traces[2] == 'plan.txt is now staged; HEAD:plan.txt stays; prints Files staged'
+  call = '{"name": "git_show", "arguments": {"repo_path": "/repo", "revision": "HEAD:plan.txt"}}'
+  assert reasoning.candidates(call, 'moon', before, before)[1].startswith('reads ')
+
+
+def test_a_long_account_of_the_output_is_given_up_before_what_is_read():
+  state = '== notes.txt\ngold'
+  full = reasoning.candidates('cat notes.txt', 'x' * 30 + '\n' + 'y' * 30, state, state,
+                              lambda text: len(text) <= 60)[2]
+  assert full == 'reads notes.txt; nothing changes; prints 2 lines'
 
 
 def test_an_unseen_state_leaves_what_is_printed():
