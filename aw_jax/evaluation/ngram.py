@@ -49,11 +49,10 @@ class NGram:
       order: of the text and action models.
       dialogue_order: of the dialogue model.
       max_trajectories: how many trajectories are read, to bound memory.
-      max_tokens: of a predicted observation.
+      max_tokens: of a predicted observation, which is never longer than the longest counted one.
     """
     self._tokenizer = tokenizer
     self._order, self._dialogue_order = order, dialogue_order
-    self._max_tokens = max_tokens
     self._newline = tokenizer.encode('\n')[-1]
     self._end = tokenizer.special(END_PREDICTED)
     self._uniform = np.full(tokenizer.vocab_size, 1 / tokenizer.vocab_size)
@@ -61,8 +60,9 @@ class NGram:
     chosen = list(itertools.islice(trajectories, max_trajectories))
     tuning = chosen[::_TUNING_SHARE] if len(chosen) >= _TUNING_SHARE else []
     counted = [t for number, t in enumerate(chosen) if not tuning or number % _TUNING_SHARE]
-    for example in turn_examples(counted, held_out_families=()):
-      self._count(example)
+    longest = max((self._count(example)
+                   for example in turn_examples(counted, held_out_families=())), default=0)
+    self._max_tokens = min(max_tokens, longest)
     self._weights = _Mixture()
     self._tune(turn_examples(tuning, held_out_families=())[:_MAX_TUNING_TURNS])
 
@@ -127,7 +127,8 @@ class NGram:
   def _target(self, example: TurnExample) -> list[int]:
     return [*self._tokenizer.encode(example.observation), self._end]
 
-  def _count(self, example: TurnExample) -> None:
+  def _count(self, example: TurnExample) -> int:
+    """Counts one observation; returns its length."""
     tokens, action = self._context(example)[-self._order:], _Action(example.action)
     said: list[int] = []
     for token in self._target(example):
@@ -135,6 +136,7 @@ class NGram:
       self._action.add(action.contexts(said, self._order), token)
       said.append(token)
       tokens = [*tokens[1 - self._order:], token]
+    return len(said)
 
   def _components(
       self, action: '_Action', dialogue: '_Dialogue', said: list[int]
@@ -185,8 +187,7 @@ class _Counts:
       if found is None:
         break
       if isinstance(found, int):
-        probabilities *= _DISCOUNT
-        probabilities[found] += 1 - _DISCOUNT
+        _add_single(probabilities, found, _DISCOUNT)
       else:
         if key not in self._arrays:
           self._arrays[key] = _arrays(found)
@@ -206,6 +207,12 @@ def _interpolate(
   total = counts.sum()
   probabilities *= discount * len(tokens) / total
   probabilities[tokens] += (counts - discount) / total
+
+
+def _add_single(probabilities: np.ndarray, token: int, discount: float) -> None:
+  """`_interpolate` with one token that was met once."""
+  probabilities *= discount
+  probabilities[token] += 1 - discount
 
 
 def _suffixes(tokens: Sequence[int], order: int) -> list[tuple[int, ...]]:
@@ -274,8 +281,11 @@ class _Dialogue:
     length = 0
     while places and length < self._longest:
       length += 1
-      followers = Counter([self.tokens[place] for place in places])
-      _interpolate(probabilities, *_arrays(followers), _DIALOGUE_DISCOUNT)
+      followers = [self.tokens[place] for place in places]
+      if len(followers) == 1:
+        _add_single(probabilities, followers[0], _DIALOGUE_DISCOUNT)
+      else:
+        _interpolate(probabilities, *_arrays(Counter(followers)), _DIALOGUE_DISCOUNT)
       before = self.tokens[end - length - 1] if end > length else None
       places = [place for place in places
                 if place > length and self.tokens[place - length - 1] == before]

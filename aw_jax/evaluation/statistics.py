@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 CONFIDENCE = 0.95
 _MAX_DEGREES = 10_000  # of freedom; beyond, Student's t is the normal distribution to four digits
 
