@@ -7,10 +7,10 @@ Other configs are this one with a few values replaced. On the command line:
 import ml_collections
 
 
-def optimizer(peak_lr: float, name: str = 'muon', warmup_steps: int = 20) -> ml_collections.ConfigDict:
+def optimizer(peak_lr: float) -> ml_collections.ConfigDict:
   """Fields of `aw_jax.training.optimizer.make_optimizer`."""
   return ml_collections.ConfigDict({
-      'name': name, 'peak_lr': peak_lr, 'warmup_steps': warmup_steps, 'schedule': 'cosine',
+      'name': 'muon', 'peak_lr': peak_lr, 'warmup_steps': 20, 'schedule': 'cosine',
       'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
   })
 

@@ -1,4 +1,4 @@
-"""Chat rendering, straight to token ids: system message, actions as user, observations as assistant.
+"""Chat rendering, straight to token ids: actions are the user's, observations the assistant's.
 
 Every observation, past or predicted, stands in `<predicted_observation>` tags, so that what a model
 wrote may stay in its cache as the history of the next turn. Thinking stands before the tag, in the
@@ -18,8 +18,7 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from aw_jax.tokenizer import (
-    END_PREDICTED, END_THINK, IM_END, PREDICTED, THINK, Tokenizer)
+from aw_jax.tokenizer import END_PREDICTED, END_THINK, IM_END, PREDICTED, THINK, Tokenizer
 from aw_jax.trajectories import SUBMIT
 
 

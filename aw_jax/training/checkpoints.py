@@ -4,7 +4,9 @@ import json
 import os
 from typing import Any
 
+import flax
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -12,6 +14,8 @@ from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training.state import TrainState
 from aw_jax.trajectories import write_atomically
+
+EXPORT_FILE = 'params.msgpack'
 
 
 class CheckpointError(ValueError):
@@ -87,16 +91,31 @@ def _require_same_model(found: ModelConfig, wanted: ModelConfig, directory) -> N
 
 
 def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokenizer]:
-  """Parameters of the newest step, on the default device, with model config and vocabulary.
+  """Parameters of an export or of the newest step, with model config and vocabulary.
 
   Raises:
-    CheckpointError: where there is no whole step.
+    CheckpointError: where there is neither.
   """
   config = read_model_config(directory)
+  tokenizer = Tokenizer.load(epath.Path(directory) / 'vocabulary.model')
+  exported = epath.Path(directory) / EXPORT_FILE
+  if exported.exists():
+    return flax.serialization.msgpack_restore(exported.read_bytes()), config, tokenizer
   steps = ocp.CheckpointManager(epath.Path(os.path.abspath(directory)) / 'steps')
   step = steps.latest_step()
   if step is None:
     raise CheckpointError(f'{directory}: no finished step; train it first')
   restored = steps.restore(step, args=ocp.args.StandardRestore())
   steps.close()
-  return restored['params'], config, Tokenizer.load(epath.Path(directory) / 'vocabulary.model')
+  return restored['params'], config, tokenizer
+
+
+def export_params(source: str | os.PathLike, directory: str | os.PathLike) -> None:
+  """Writes the newest step's parameters, config and vocabulary as a folder of three small files."""
+  params, config, tokenizer = load_params(source)
+  directory = epath.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  write_atomically(directory / EXPORT_FILE, flax.serialization.msgpack_serialize(
+      jax.tree.map(np.asarray, params)))
+  tokenizer.save(directory / 'vocabulary.model')
+  write_atomically(directory / 'model.json', json.dumps(config.to_dict(), indent=1))

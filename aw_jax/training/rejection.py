@@ -6,6 +6,7 @@ that is above a threshold.
 """
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -24,31 +25,40 @@ def _logprobs(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
   return sequence_logprobs(model, params, tokens)[0]
 
 
-def observation_scores(
-    config: ModelConfig, params: Any, sequences: Sequence[tuple[Sequence[int], int]],
-    seq_len: int, batch_size: int = 32, progress: str = '') -> np.ndarray:
-  """Mean log-probability per token of each sequence's ending.
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """A sequence of token ids, of which tokens[start:end] are scored given all before them."""
+
+  tokens: Sequence[int]
+  start: int
+  end: int
+
+
+def span_logprobs(
+    config: ModelConfig, params: Any, sequences: Sequence[Scored], seq_len: int,
+    batch_size: int = 32, progress: str = '') -> np.ndarray:
+  """Summed log-probability of each sequence's scored span.
 
   Args:
     config: of the decoder, `params` its parameters.
-    sequences: (token ids, number of last tokens that are scored).
-    seq_len: longer sequences score minus infinity.
+    sequences: what to score.
+    seq_len: tokens of the compiled shape; a longer sequence gets minus infinity.
     batch_size: sequences at a time.
     progress: label of a progress bar; none where empty.
   Returns:
     float64[len(sequences)], in nats.
   """
   scores = np.full(len(sequences), -np.inf)
-  fitting = [i for i, (tokens, _) in enumerate(sequences) if len(tokens) <= seq_len]
+  fitting = [i for i, sequence in enumerate(sequences) if len(sequence.tokens) <= seq_len]
   for start in tqdm.trange(0, len(fitting), batch_size, desc=progress, disable=not progress):
     rows = fitting[start:start + batch_size]
     tokens = np.zeros((batch_size, seq_len), np.int32)
     for row, index in enumerate(rows):
-      tokens[row, :len(sequences[index][0])] = sequences[index][0]
+      tokens[row, :len(sequences[index].tokens)] = sequences[index].tokens
     logprobs = np.asarray(_logprobs(Decoder(config), params, tokens), np.float64)
     for row, index in enumerate(rows):
-      ids, scored = sequences[index]
-      scores[index] = logprobs[row, len(ids) - 1 - scored:len(ids) - 1].mean()
+      scored = sequences[index]
+      scores[index] = logprobs[row, scored.start - 1:scored.end - 1].sum()
   return scores
 
 

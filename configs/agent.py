@@ -1,0 +1,7 @@
+"""An agent trained in a world; `--config.agent.world={imagined,real,mixed}`."""
+
+from configs import base
+
+
+def get_config():
+  return base.get_config()

@@ -1,0 +1,9 @@
+"""The world model's cpt stage on the data of the quickstart."""
+
+from configs import base
+
+
+def get_config():
+  config = base.get_config()
+  config.stage = 'cpt'
+  return config

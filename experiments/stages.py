@@ -1,0 +1,234 @@
+"""The stages of an experiment, in a work directory, each resumable: what the commands call.
+
+    {workdir}/trajectories/{domain}_{split}/   collected episodes
+    {workdir}/data/                            vocabulary and packed records
+    {workdir}/{cpt,sft,rl}/                    checkpoints and metrics of the world model
+    {workdir}/agent/{imitation,rl}/            the same of the agent
+    {workdir}/evaluation/*.json                figures
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from aw_jax.environments import collect as collecting
+from aw_jax.models.config import ModelConfig
+from aw_jax.rewards.content import Reference
+from aw_jax.rewards.reward import rewards
+from aw_jax.tokenizer import Tokenizer
+from aw_jax.training import data, objectives, rejection
+from aw_jax.training.checkpoints import has_model, load_params
+from aw_jax.training.reinforcement import GroupSampler
+from aw_jax.training.runner import ExtraWriters, no_writers, packed_batches, run_stage
+from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
+from data_pipelines import packing, records
+
+BASE_CHECKPOINT = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'checkpoints', 'base')
+WORLD_MODEL_STAGES = ('cpt', 'sft', 'rl')
+
+
+class StageError(RuntimeError):
+  """A stage cannot run; the message says what to run first."""
+
+
+def tensorboard_writers(directory: str) -> list[Any]:
+  """Metrics to TensorBoard through clu, which imports TensorFlow: never inside aw_jax."""
+  from clu import metric_writers
+  return [metric_writers.SummaryWriter(directory)]
+
+
+def once(path: str, compute: Callable[[], Any]) -> Any:
+  """The JSON file at `path`, computed and written atomically where it is not there yet."""
+  if not os.path.exists(path):
+    write_atomically(path, json.dumps(compute(), indent=1))
+  with open(path, encoding='utf-8') as file:
+    return json.load(file)
+
+
+def init_directory(config: ml_collections.ConfigDict) -> str | None:
+  """The checkpoint that `config.init` names; None for 'scratch'. Raises StageError."""
+  if config.init == 'scratch':
+    return None
+  directory = BASE_CHECKPOINT if config.init == 'base' else config.init
+  if not has_model(directory):
+    raise StageError(
+        f'config.init={config.init}: no checkpoint in {directory}; use --config.init=scratch')
+  return directory
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def trajectories_folder(workdir: str, domain: str, split: str) -> str:
+  return os.path.join(workdir, 'trajectories', f'{domain}_{split}')
+
+
+def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+  """Collects train and test episodes of every domain; whole shards are kept."""
+  summaries = {}
+  for split in ('train', 'test'):
+    for domain in config.domains:
+      summaries[f'{domain}_{split}'] = collecting.collect(
+          domain, config.collect[f'{split}_episodes'][domain],
+          trajectories_folder(workdir, domain, split), split=split,
+          policies=dict(config.collect[f'{split}_policies']), seed=config.seed,
+          workers=config.collect.workers)
+  return summaries
+
+
+def read_trajectories(config: ml_collections.ConfigDict, workdir: str, split: str
+                      ) -> list[Trajectory]:
+  """All whole episodes of a split, every domain, in the order they were numbered."""
+  found = []
+  for domain in config.domains:
+    folder = trajectories_folder(workdir, domain, split)
+    for name in sorted(os.listdir(folder)):
+      if name.startswith('shard-') and name.endswith('.jsonl'):
+        found += [t for t in read_jsonl(os.path.join(folder, name), domain) if not t.error]
+  return found
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Packed records of every stage, in a process of its own: TensorFlow stays out of this one."""
+  base = init_directory(config)
+  vocabulary = os.path.join(base or os.path.join(workdir, 'data'), 'vocabulary.model')
+  folders = [trajectories_folder(workdir, domain, 'train') for domain in config.domains]
+  command = [
+      sys.executable, '-m', 'experiments.prepare_data', f'--trajectories={",".join(folders)}',
+      f'--out={os.path.join(workdir, "data")}', f'--vocabulary={vocabulary}',
+      f'--vocab_size={config.data.vocab_size}', f'--seq_len={config.data.seq_len}',
+      f'--seed={config.seed}', f'--loss_mask={config.data.loss_mask}']
+  if subprocess.run(command, check=False).returncode:
+    raise StageError('preparing the data failed; the lines above say why')
+
+
+def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Episodes and records, made where they are missing."""
+  collect(config, workdir)
+  prepare(config, workdir)
+
+
+def load_tokenizer(config: ml_collections.ConfigDict, workdir: str) -> Tokenizer:
+  """The vocabulary that this work directory's records are made with."""
+  directory = init_directory(config) or os.path.join(workdir, 'data')
+  return Tokenizer.load(os.path.join(directory, 'vocabulary.model'))
+
+
+def model_config(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> ModelConfig:
+  """The decoder of `config.model`, its vocabulary rounded up for even shards."""
+  return ModelConfig.from_dict(
+      {**config.model, 'vocab_size': -(-tokenizer.vocab_size // 64) * 64})
+
+
+def records_path(workdir: str, name: str) -> str:
+  return records.records_path(os.path.join(workdir, 'data'), name)
+
+
+# --- the world model ------------------------------------------------------------------------------
+
+
+def train_stage(config: ml_collections.ConfigDict, workdir: str, stage: str,
+                extra_writers: ExtraWriters = no_writers) -> Any:
+  """Trains one stage of the world model: 'cpt', 'sft' or 'rl'. Returns its parameters."""
+  return {'cpt': cpt, 'sft': sft, 'rl': rl}[stage](config, workdir, extra_writers)
+
+
+def _previous(workdir: str, stage: str) -> tuple[Any, ModelConfig, Tokenizer]:
+  directory = os.path.join(workdir, stage)
+  if not has_model(directory):
+    raise StageError(f'{directory}: no checkpoint; train the stage {stage!r} first')
+  return load_params(directory)
+
+
+def _packed_stage(config, workdir, stage, record_name, model, tokenizer, params, extra_writers):
+  stage_config = config[stage]
+  batches = packed_batches(
+      records_path(workdir, record_name), stage_config.batch_size, config.data.seq_len,
+      config.seed, tokenizer)
+  return run_stage(
+      stage, stage_config, model, tokenizer, objectives.next_token, batches,
+      os.path.join(workdir, stage), init_params=params, seed=config.seed,
+      extra_writers=extra_writers)
+
+
+def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
+  """Continual pre-training on observations (PAPER.md section 3)."""
+  base = init_directory(config)
+  tokenizer = load_tokenizer(config, workdir)
+  model = model_config(config, tokenizer)
+  params = None
+  if base is not None:
+    params, model, _ = load_params(base)
+  return _packed_stage(config, workdir, 'cpt', 'cpt', model, tokenizer, params, extra_writers)
+
+
+def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokenizer: Tokenizer
+                  ) -> dict[str, Any]:
+  """Keeps the best reasoning trace of each SFT sample, judged by the CPT model, and packs them."""
+  candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
+  seq_len, end_think = config.data.seq_len, tokenizer.special('</think>')
+  sequences = []
+  for record in candidates:
+    for target in record['targets']:
+      start = len(record['prompt']) + list(target).index(end_think) + 1
+      tokens = [*record['prompt'], *target]
+      sequences.append(rejection.Scored(tokens, start, len(tokens)))
+  scores = rejection.span_logprobs(
+      model, params, sequences, seq_len, progress='judge reasoning traces')
+  scores /= [scored.end - scored.start for scored in sequences]
+  scores = scores.reshape(len(candidates), -1)
+  chosen, report = rejection.choose(
+      scores, [record['domain'] for record in candidates], config.sft.threshold)
+  kept = [(record, choice) for record, choice in zip(candidates, chosen, strict=True)
+          if choice is not None]
+  if not kept:
+    raise StageError('no reasoning trace passes sft.threshold; lower it or train CPT longer')
+  packed = packing.pack(
+      [packing.answer(record['prompt'], record['targets'][choice]) for record, choice in kept],
+      seq_len)
+  records.write_records(records_path(workdir, 'sft'), packing.rows_of(packed), {
+      'stage': 'sft', 'tokenizer': tokenizer.fingerprint, 'seq_len': seq_len,
+      'retention': report, 'ids': [record['id'] for record, _ in kept]})
+  return report
+
+
+def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
+  """Supervised fine-tuning on reasoning and prediction (PAPER.md section 4)."""
+  params, model, tokenizer = _previous(workdir, 'cpt')
+  once(os.path.join(workdir, 'evaluation', 'sft_retention.json'),
+       lambda: select_traces(config, workdir, params, model, tokenizer))
+  return _packed_stage(config, workdir, 'sft', 'sft', model, tokenizer, params, extra_writers)
+
+
+def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
+  """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
+  params, model, tokenizer = _previous(workdir, 'sft')
+  c = config.rl
+  source = data.batches(records_path(workdir, 'rl'), c.prompts, config.seed,
+                        tokenizer=tokenizer.fingerprint)
+
+  def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> np.ndarray:
+    references = [Reference(
+        record['domain'], record['action'], record['observation'],
+        tuple(map(tuple, np.asarray(record['runtime_metadata']).tolist())),
+        known=tokenizer.decode(record['prompt'])) for record in found[::c.group]]
+    return rewards(texts, [r for r in references for _ in range(c.group)],
+                   c.rubric_weight, 1 - c.rubric_weight)
+
+  sampler = GroupSampler(
+      model, tokenizer, source, reward, c.group, c.max_tokens, c.max_prompt, c.temperature,
+      c.updates_per_batch, config.seed)
+
+  def objective(decoder, parameters, batch):
+    return objectives.group_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)
+
+  return run_stage(
+      'rl', c, model, tokenizer, objective, sampler, os.path.join(workdir, 'rl'),
+      init_params=params, seed=config.seed, extra_writers=extra_writers)

@@ -1,0 +1,30 @@
+"""Trains one stage of the world model: continual pre-training or supervised fine-tuning.
+
+    python -m experiments.train --config=configs/cpt.py --workdir=/tmp/run
+    python -m experiments.train --config=configs/sft.py --workdir=/tmp/run
+
+Run again with the same flags, it goes on from the newest checkpoint. What a stage needs is made
+first where it is missing: episodes are collected and packed. `--config.cpt.steps=500` and the like
+change any value of configs/base.py.
+"""
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from experiments import commands, stages
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', 'configs/cpt.py', 'Config file; its `stage` is what is trained.', lock_config=True)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
+
+
+def main(argv):
+  commands.no_arguments(argv)
+  config = _CONFIG.value
+  with commands.clear_errors('train'):
+    stages.ensure_data(config, _WORKDIR.value)
+    stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
+
+
+if __name__ == '__main__':
+  app.run(main)

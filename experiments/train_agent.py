@@ -1,0 +1,36 @@
+"""Trains an agent: imitation of the noisy expert, policy gradient in a world, then the real one.
+
+    python -m experiments.train_agent --workdir=/tmp/run --config.agent.world=imagined
+
+`imagined` and `mixed` need the work directory's world model. Run again with the same flags, it goes
+on from the newest checkpoint.
+"""
+
+import json
+import os
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from experiments import agent_stages, commands, stages
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', 'configs/agent.py', 'Config file, see configs/base.py for its values.',
+    lock_config=True)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
+
+
+def main(argv):
+  commands.no_arguments(argv)
+  config, workdir = _CONFIG.value, _WORKDIR.value
+  with commands.clear_errors('train_agent'):
+    stages.ensure_data(config, workdir)
+    agent_stages.imitate(config, workdir, stages.tensorboard_writers)
+    agent_stages.improve(config, workdir, stages.tensorboard_writers)
+    figures = stages.once(os.path.join(workdir, 'evaluation', 'agent.json'),
+                          lambda: agent_stages.closed_loop(config, workdir))
+  print(json.dumps(figures, indent=1))
+
+
+if __name__ == '__main__':
+  app.run(main)
