@@ -13,12 +13,9 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
-import platform
 import random
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +33,7 @@ from absl import app, flags
 from aw_jax import partitioning, trajectories
 from aw_jax.environments.base import MissingProgramError
 from aw_jax.environments.collect import collect
+from aw_jax.evaluation import results
 from aw_jax.models import huggingface
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
@@ -279,33 +277,6 @@ def ratios(measured: list[Measured]) -> dict[str, float]:
     for other, theirs in medians if other == row and theirs.startswith('transformers')}
 
 
-def hardware() -> dict[str, Any]:
-  """What the figures were measured on."""
-  cpu = platform.processor() or platform.machine()
-  info = pathlib.Path('/proc/cpuinfo')
-  if info.exists():
-    names = [line.split(':', 1)[1].strip() for line in info.read_text(encoding='utf-8').splitlines()
-             if line.startswith('model name')]
-    cpu = names[0] if names else cpu
-  return {'cpu': cpu, 'cores': os.cpu_count(), 'platform': platform.platform(),
-          'devices': [f'{device.platform} {device.device_kind}' for device in jax.devices()]}
-
-
-def commit() -> str:
-  """The repository's commit, with '+' where files differ from it; 'unknown' outside of one."""
-  folder = pathlib.Path(__file__).parent
-
-  def git(*arguments):
-    run = subprocess.run(
-      ['git', *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return run.stdout.strip()
-
-  try:
-    return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain') else '')
-  except (OSError, subprocess.CalledProcessError):
-    return 'unknown'
-
-
 def table(measured: list[Measured]) -> str:
   """The figures as aligned text."""
   lines = [f'{"row":8s} {"system":28s} {"median":>10s} {"low":>10s} {"high":>10s}  unit']
@@ -336,12 +307,11 @@ def main(argv):
       measured += run[row]()
     except MissingProgramError as error:
       skipped[row] = str(error)
-  result = {
-    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'commit': commit(),
-    'hardware': hardware(), 'versions': versions,
+  figures = {
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'commit': results.commit(), 'hardware': results.hardware(), 'versions': versions,
     'config': {f.name: f.value for f in flags.FLAGS.get_flags_for_module(argv[0])},
     'rows': [m.to_dict() for m in measured], 'ratios': ratios(measured), 'skipped': skipped}
-  trajectories.write_atomically(_OUT.value, json.dumps(result, indent=2) + '\n')
+  trajectories.write_atomically(_OUT.value, json.dumps(figures, indent=2) + '\n')
   print(table(measured))
   for what, reason in skipped.items():
     print(f'skipped {what}: {reason}')
