@@ -1,0 +1,142 @@
+"""The figures of a report, as PNG bytes; every interval is drawn, what is missing is a dash."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+NAMES = {
+    'cpt': 'CPT', 'sft': 'SFT', 'rl': 'RL', 'copy_last': 'copy last', 'ngram': 'n-gram',
+    'nearest_action': 'nearest', 'real_success_before': 'real,\nbefore',
+    'real_success_after': 'real,\nafter', 'imagined_success': 'imagined', 'w2r': 'W2R'}
+_MODEL, _BASELINE, _ACCENT = '#2563a8', '#a9b4c0', '#d9822b'
+_LINES = ('#2563a8', '#d9822b', '#3a8f5c', '#8a5fb0', '#b0413e', '#6b7785')
+_STYLE = {
+    'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left',
+    'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': '#8a95a1',
+    'axes.labelcolor': '#39424e', 'xtick.color': '#39424e', 'ytick.color': '#39424e',
+    'axes.grid': True, 'axes.grid.axis': 'y', 'grid.color': '#e6eaee', 'axes.axisbelow': True,
+    'legend.frameon': False, 'figure.facecolor': 'white'}
+_DPI = 160
+
+
+def fidelity_by_stage(world_model: Mapping[str, Any]) -> bytes:
+  """Exact match on all and on changed-state turns, by stage and baseline; one panel a domain."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(4.2 * len(world_model), 3.1), layout='constrained')
+    for axes, (domain, entries) in zip(_row(figure, len(world_model)), world_model.items(),
+                                       strict=True):
+      _fidelity_panel(axes, domain, entries)
+    return _png(figure)
+
+
+def fidelity_by_turn(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+  """Exact match by turn index: label -> intervals of turn 1, 2, ..."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(6.4, 3.0), layout='constrained')
+    axes = figure.subplots()
+    for color, (label, intervals) in zip(_cycle(len(series)), series.items(), strict=True):
+      points = [(turn, i) for turn, i in enumerate(intervals, 1) if i['mean'] is not None]
+      turns = [turn for turn, _ in points]
+      axes.plot(turns, [i['mean'] for _, i in points], color=color, marker='o', ms=3, label=label)
+      axes.fill_between(turns, [i['low'] for _, i in points], [i['high'] for _, i in points],
+                        color=color, alpha=0.12, linewidth=0)
+    axes.set(xlabel='turn', ylabel='exact match', ylim=(0, 1.02), title='Fidelity by turn')
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, ylabel: str) -> bytes:
+  """Lines over training steps: label -> (step, value); many points get a running mean."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(4.2 * max(1, len(series)), 2.7), layout='constrained')
+    for axes, color, (label, points) in zip(
+        _row(figure, len(series)), _cycle(len(series)), series.items(), strict=True):
+      steps, values = np.array(points, float).reshape(-1, 2).T
+      axes.plot(steps, values, color=color, alpha=0.3 if len(values) > 20 else 1, linewidth=1)
+      if len(values) > 20:
+        axes.plot(steps, _running_mean(values, len(values) // 20), color=color)
+      axes.set(xlabel='step', ylabel=ylabel, title=f'{title}: {label}')
+    return _png(figure)
+
+
+def agent_success(agent: Mapping[str, Any]) -> bytes:
+  """Success in the real world before and after, in imagination, and W2R, with intervals."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(4.4, 3.0), layout='constrained')
+    _agent_panel(figure.subplots(), agent)
+    return _png(figure)
+
+
+def overview(results: Mapping[str, Any]) -> bytes:
+  """The one figure of a run: fidelity in each domain, and the agent."""
+  with matplotlib.rc_context(_STYLE):
+    world_model = results['world_model']
+    figure = Figure(figsize=(4.0 * len(world_model) + 3.4, 3.2), layout='constrained')
+    panels = figure.subplots(1, len(world_model) + 1, squeeze=False,
+                             width_ratios=[4.0] * len(world_model) + [3.2])[0]
+    for axes, (domain, entries) in zip(panels, world_model.items(), strict=False):
+      _fidelity_panel(axes, domain, entries)
+    _agent_panel(panels[-1], results['agent'])
+    return _png(figure)
+
+
+def _fidelity_panel(axes, domain: str, entries: Mapping[str, Any]) -> None:
+  names = list(entries)
+  places = np.arange(len(names))
+  colors = [_BASELINE if name in ('copy_last', 'nearest_action', 'ngram') else _MODEL
+            for name in names]
+  _bars(axes, places - 0.2, [entries[n]['exact_match'] for n in names], colors, 0.38, alpha=0.4)
+  _bars(axes, places + 0.2, [entries[n]['changed_state_exact_match'] for n in names], colors, 0.38)
+  axes.set_xticks(places, [NAMES.get(name, name) for name in names], fontsize=8)
+  axes.set(ylim=(0, 1.02), ylabel='exact match', title=f'{domain}: all turns (pale), '
+           'changed-state (full)')
+  axes.tick_params(axis='x', length=0)
+
+
+def _agent_panel(axes, agent: Mapping[str, Any]) -> None:
+  names = ('real_success_before', 'real_success_after', 'imagined_success', 'w2r')
+  colors = [_BASELINE, _MODEL, _ACCENT, _ACCENT]
+  _bars(axes, np.arange(4), [agent[name] for name in names], colors, 0.6)
+  axes.set_xticks(range(4), [NAMES[name] for name in names], fontsize=8)
+  axes.set(ylim=(0, 1.02), ylabel='success', title='agent on held-out tasks')
+  axes.tick_params(axis='x', length=0)
+
+
+def _bars(axes, places, intervals, colors, width: float, alpha: float = 1.0) -> None:
+  for place, interval, color in zip(places, intervals, colors, strict=True):
+    mean, low, high = (interval[key] for key in ('mean', 'low', 'high'))
+    if mean is None:
+      axes.text(place, 0.01, '–', ha='center', color='#8a95a1')
+      continue
+    axes.bar(place, mean, width, color=color, alpha=alpha)
+    if low is not None and high is not None:
+      axes.errorbar(place, mean, [[max(0, mean - low)], [max(0, high - mean)]], color='#39424e',
+                    linewidth=1, capsize=2)
+
+
+def _row(figure: Figure, count: int):
+  return figure.subplots(1, max(1, count), squeeze=False)[0][:count]
+
+
+def _cycle(count: int) -> list[str]:
+  return [_LINES[index % len(_LINES)] for index in range(count)]
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+  """Mean of the last `width` values, of fewer at the beginning."""
+  sums = np.cumsum(np.concatenate([[0.0], values]))
+  ends = np.arange(1, len(values) + 1)
+  starts = np.maximum(0, ends - max(1, width))
+  return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _png(figure: Figure) -> bytes:
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png', dpi=_DPI)
+  return buffer.getvalue()
