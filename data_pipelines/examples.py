@@ -16,6 +16,23 @@ _TAGS_AFTER = 2  # the closing tag and the end of the message
 
 
 @dataclasses.dataclass(frozen=True)
+class Options:
+  """How examples are made.
+
+  Attributes:
+    tokenizer: the vocabulary.
+    seq_len: the most tokens an example may have.
+    seed: of every choice of turn, template and masked token.
+    loss_mask: whether cpt masks by information (PAPER.md section 3).
+  """
+
+  tokenizer: Tokenizer
+  seq_len: int
+  seed: int = 0
+  loss_mask: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class SftSample:
   """One turn with candidate reasoning.
 

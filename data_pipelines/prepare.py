@@ -9,7 +9,6 @@ where it was.
 import collections
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,16 +17,8 @@ import tqdm
 from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
-from data_pipelines import (
-    packing,
-    pools,
-    quiet_tensorflow,  # noqa: F401  (before the modules that import TensorFlow)
-    records,
-    sources,
-    tasks,
-    trajectories_builder,
-    vocabulary,
-)
+from data_pipelines import packing, pools, records, sources, vocabulary
+from data_pipelines.examples import Options
 from data_pipelines.loss_mask import CLASSES
 
 VOCABULARY_FILE = 'vocabulary.model'
@@ -76,7 +67,7 @@ def prepare(
         f'{", ".join(map(str, trajectories))}: no usable trajectory of split {split!r} '
         f'(left out: {dict(scan.dropped)}); collect with --split={split}')
   tokenizer = _vocabulary(vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan)
-  options = tasks.Options(tokenizer, seq_len, seed, loss_mask)
+  options = Options(tokenizer, seq_len, seed, loss_mask)
   job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
   return {stage: job.run(stage) for stage in stages}
 
@@ -107,7 +98,7 @@ class _Job:
   scan: sources.Scan
   out: str
   split: str
-  options: tasks.Options
+  options: Options
   with_knowledge: bool
   progress: bool
 
@@ -120,7 +111,6 @@ class _Job:
       if all(found.get(key) == value for key, value in request.items()):
         logging.info('%s: already there', path)
         return found
-    self._build_dataset()
     tally = _Tally()
     made = _PACKERS[stage](self._examples(stage, tally), self.options.seq_len, tally)
     if not made:
@@ -138,21 +128,16 @@ class _Job:
         'knowledge': self.with_knowledge, 'sources': self.scan.sources,
         'left_out': self.scan.dropped}
 
-  @property
-  def _data_dir(self) -> str:
-    return os.path.join(self.out, 'tfds', self.scan.fingerprint)
-
-  def _build_dataset(self) -> None:
-    parent = os.path.join(self._data_dir, trajectories_builder.NAME)
-    for name in os.listdir(parent) if os.path.isdir(parent) else ():
-      if name.startswith('incomplete'):  # of a run that was killed
-        shutil.rmtree(os.path.join(parent, name))
-    trajectories_builder.build(self.scan, self._data_dir, self.progress)
-
   def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
     """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""
+    # TensorFlow takes seconds to import: only when something has to be made.
+    from data_pipelines import quiet_tensorflow  # noqa: F401, I001  (first of all)
+    from data_pipelines import tasks, trajectories_builder
+
+    data_dir = os.path.join(self.out, 'tfds', self.scan.fingerprint)
+    trajectories_builder.build(self.scan, data_dir, self.progress)
     domains = sorted(self.scan.kept[self.split])
-    tasks.register(self._data_dir, domains, [stage], self.options, self.with_knowledge)
+    tasks.register(data_dir, domains, [stage], self.options, self.with_knowledge)
     bar = tqdm.tqdm(
         tasks.read(stage, self.split, self.options.seed),
         desc=f'prepare {record_name(stage, self.split)}', unit=' examples',

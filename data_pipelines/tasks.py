@@ -6,7 +6,6 @@ each into features with our own tokenizer and prompts; one that gives no example
 with the reason in `drop`, so that nothing is lost silently.
 """
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +14,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from aw_jax.tokenizer import Tokenizer
 from aw_jax.trajectories import Trajectory, from_json
 from data_pipelines import examples, knowledge, packing, pools, trajectories_builder
+from data_pipelines.examples import Options
 from data_pipelines.loss_mask import CLASSES
 
 KNOWLEDGE = 'knowledge'
@@ -37,23 +36,6 @@ _FEATURES = {
             'action': tf.string, 'observation': tf.string}),
 }
 _LABELS = ('id', 'domain', 'family')
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What the preprocessors need.
-
-  Attributes:
-    tokenizer: the vocabulary.
-    seq_len: the most tokens an example may have.
-    seed: of every choice of turn, template and masked token.
-    loss_mask: whether cpt masks by information (PAPER.md section 3).
-  """
-
-  tokenizer: Tokenizer
-  seq_len: int
-  seed: int = 0
-  loss_mask: bool = True
 
 
 def register(

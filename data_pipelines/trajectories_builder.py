@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import shutil
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
@@ -13,6 +15,13 @@ from data_pipelines import pools, sources
 
 VERSION = '1.0.0'
 NAME = 'agent_trajectories'
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+  """Looks for nothing in TFDS's public bucket, and leaves no temporary folder of the search."""
+
+  def initialize_from_bucket(self) -> None:
+    pass
 
 
 class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
@@ -38,7 +47,7 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     text = tfds.features.Text()
-    return tfds.core.DatasetInfo(
+    return _LocalInfo(
         builder=self,
         description='Episodes of language agents in text environments.',
         features=tfds.features.FeaturesDict({
@@ -63,8 +72,10 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
 
 def build(scan: sources.Scan, data_dir: str, progress: bool = False) -> None:
   """Prepares the dataset in `data_dir`, unless it is there already."""
-  # Nothing of ours is in the public bucket; without this every build asks the network for it.
-  tfds.core.utils.gcs_utils._is_gcs_disabled = True  # pylint: disable=protected-access
+  parent = os.path.join(data_dir, NAME)
+  for name in os.listdir(parent) if os.path.isdir(parent) else ():
+    if name.startswith('incomplete'):  # of a run that was killed
+      shutil.rmtree(os.path.join(parent, name))
   builder = AgentTrajectories(
       shards=scan.shards, splits=sorted(scan.kept), progress=progress, data_dir=data_dir)
   tfds.disable_progress_bar()  # it would draw three, and say that it downloads

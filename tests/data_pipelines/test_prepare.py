@@ -321,11 +321,12 @@ def _scripted(task) -> Trajectory:
   return Trajectory(task, 'noisy_expert', turns, '', None, True)
 
 
-def test_no_test_task_reached_training_by_hand(tmp_path):
-  tasks = list(registry.tasks('terminal', 'train', 200))
+@pytest.mark.parametrize('domain', ['terminal', 'mcp'])
+def test_no_test_task_reached_training_by_hand(domain, tmp_path):
+  tasks = list(registry.tasks(domain, 'train', 200))
   write_jsonl(tmp_path / 'in' / 'shard-0.jsonl', [_scripted(task) for task in tasks])
   prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), **_SETTINGS)
-  _prove_no_test_task(str(tmp_path / 'out'), 'terminal')
+  _prove_no_test_task(str(tmp_path / 'out'), domain)
 
 
 @pytest.mark.requires('bwrap')
