@@ -308,7 +308,8 @@ def main(argv):
     except MissingProgramError as error:
       skipped[row] = str(error)
   figures = {
-    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'commit': results.commit(), 'hardware': results.hardware(), 'versions': versions,
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'commit': results.commit(), 'hardware': results.hardware(), 'versions': versions,
     'config': {f.name: f.value for f in flags.FLAGS.get_flags_for_module(argv[0])},
     'rows': [m.to_dict() for m in measured], 'ratios': ratios(measured), 'skipped': skipped}
   trajectories.write_atomically(_OUT.value, json.dumps(figures, indent=2) + '\n')
