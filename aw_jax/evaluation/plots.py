@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 NAMES = {
     'cpt': 'CPT', 'sft': 'SFT', 'rl': 'RL', 'copy_last': 'copy last', 'ngram': 'n-gram',
@@ -94,8 +95,12 @@ def _fidelity_panel(axes, domain: str, entries: Mapping[str, Any]) -> None:
   _bars(axes, places - 0.2, [entries[n]['exact_match'] for n in names], colors, 0.38, alpha=0.4)
   _bars(axes, places + 0.2, [entries[n]['changed_state_exact_match'] for n in names], colors, 0.38)
   axes.set_xticks(places, [NAMES.get(name, name) for name in names], fontsize=8)
-  axes.set(ylim=(0, 1.02), ylabel='exact match', title=f'{domain}: all turns (pale), '
-           'changed-state (full)')
+  axes.set(ylim=(0, 1.02), ylabel='exact match', title=domain)
+  axes.legend(
+      handles=[Patch(color=_MODEL, alpha=0.4, label='all turns'),
+               Patch(color=_MODEL, label='changed-state turns')],
+      loc='lower right', bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, handlelength=1.2,
+      borderaxespad=0)
   axes.tick_params(axis='x', length=0)
 
 

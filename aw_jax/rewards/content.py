@@ -164,7 +164,7 @@ class Reference:
     if self.json_value is None:
       return None
     return next((style for style in _JSON_STYLES
-                 if json.dumps(self.json_value, **style) == self.observation), None)
+                 if write_json(self.json_value, style) == self.observation), None)
 
 
 def _spans(reference: Reference) -> list[tuple[int, int]]:
@@ -183,7 +183,7 @@ def _mark(tokens: list[str], spans: Sequence[tuple[int, int]]) -> list[Symbol]:
 
   Spaces beside them count as well: a column is as wide as its widest number.
   """
-  if not spans:
+  if not spans or not tokens:
     return tokens
   runtime, position = [], 0
   for token in tokens:
@@ -219,12 +219,19 @@ def parse_json(text: str) -> Any:
     return None
 
 
+def write_json(value: Any, style: dict[str, Any]) -> str | None:
+  """JSON text; None where it is nested deeper than can be written."""
+  try:
+    return json.dumps(value, **style)
+  except RecursionError:
+    return None
+
+
 def as_written(value: Any, like: Any) -> Any:
-  """`value` with keys in the order of `like`, and numbers that are equal written as there."""
+  """`value` written as `like` is: equal numbers alike, and the same keys in the same order."""
   if isinstance(value, dict) and isinstance(like, dict):
-    first = [key for key in like if key in value]
-    return {key: as_written(value[key], like[key]) for key in first} | {
-        key: item for key, item in value.items() if key not in like}
+    keys = like if value.keys() == like.keys() else value
+    return {key: as_written(value[key], like.get(key)) for key in keys}
   if isinstance(value, list) and isinstance(like, list):
     paired = [as_written(item, other) for item, other in zip(value, like, strict=False)]
     return paired + value[len(paired):]
@@ -241,7 +248,7 @@ def canonical(predicted: str, reference: Reference) -> str:
   value = parse_json(predicted)
   if value is None:
     return predicted
-  return json.dumps(as_written(value, reference.json_value), **reference.json_style)
+  return write_json(as_written(value, reference.json_value), reference.json_style) or predicted
 
 
 def split_prompt(observation: str) -> tuple[list[str], str | None]:

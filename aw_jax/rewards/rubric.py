@@ -6,8 +6,8 @@ of terms: *recall*, how much of the true content the prediction holds in the tru
 *excess*, a count of what does not belong. Text that meets nothing of the truth therefore cannot
 raise any dimension, whatever it says; it can only add to the excess.
 
-Content is compared as the longest common subsequence of bigrams (two neighbouring tokens, line ends
-included), which a stray right word does not meet.
+Content is compared as the longest common subsequence of word pairs: two neighbouring words or line
+ends with the punctuation between them. A stray right word or sign meets none.
 """
 
 import functools
@@ -68,11 +68,14 @@ class Scores(NamedTuple):
 PERFECT = Scores(*[MAX_SCORE] * 5)
 
 
+Pair = tuple[Symbol, str, Symbol]
+
+
 class _Content(NamedTuple):
-  """Symbols without prompt and spaces, their bigrams, the shapes of lines or keys, the prompt."""
+  """Symbols without prompt and spaces, their word pairs, shapes of lines or keys, the prompt."""
 
   symbols: list[Symbol]
-  bigrams: list[tuple[Symbol, Symbol]]
+  pairs: list[Pair]
   forms: list[str]
   prompt: str | None
 
@@ -108,13 +111,13 @@ def judge(predicted: str, reference: Reference) -> Scores:
   if exact_match(written, reference):
     return PERFECT if written == predicted else _scores(_STYLE, 1.0, 1.0, 1.0)
   truth, guess = _truth(reference), _content(tokenize(written), written, reference)
-  met = common_subsequence(guess.bigrams, truth.content.bigrams)
-  length = len(truth.content.bigrams)
+  met = common_subsequence(guess.pairs, truth.content.pairs)
+  length = len(truth.content.pairs)
   recall = (met + 1) / (length + 1)
-  overlap = (2 * met + 1) / (len(guess.bigrams) + length + 1)
+  overlap = (2 * met + 1) / (len(guess.pairs) + length + 1)
   parts = (
       _format(predicted, guess, truth, met, recall, reference),
-      _factuality(predicted, guess, truth, overlap, reference),
+      _factuality(predicted, guess, truth, met, overlap, reference),
       _consistency(predicted, guess, truth, met, recall, reference),
       (0.3 + 0.7 * recall) / (1 + _excess_shapes(guess, truth) / max(3, length)))
   return _scores(*(min(part, _NOT_EXACT) for part in parts))
@@ -149,10 +152,22 @@ def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Con
         symbols = symbols[:_body_length(symbols)]
     kept = [symbol for symbol in symbols if not _is_space(symbol)]
     forms = [_line_form(line) for line in lines]
+  return _Content(kept, _word_pairs(kept), forms, prompt)
+
+
+def _word_pairs(symbols: Sequence[Symbol]) -> list[Pair]:
+  """Pairs of neighbouring words, numbers or line ends, with the punctuation between them."""
+  pairs, before, between = [], _LINE_END, ''
+  for symbol in symbols:
+    if isinstance(symbol, str) and symbol != _LINE_END and not symbol[0].isalnum():
+      between += symbol
+      continue
+    pairs.append((before, between, symbol))
+    before, between = symbol, ''
   # A terminal's lines each end with a line end; any other text has one where it stops.
-  ended = kept if kept and kept[-1] == _LINE_END or not kept else [*kept, _LINE_END]
-  bigrams = list(zip([_LINE_END, *ended], ended, strict=False))
-  return _Content(kept, bigrams, forms, prompt)
+  if between or before != _LINE_END:
+    pairs.append((before, between, _LINE_END))
+  return pairs
 
 
 def _is_space(symbol: Symbol) -> bool:
@@ -169,36 +184,35 @@ def _body_length(symbols: Sequence[Symbol]) -> int:
   return length
 
 
-def common_subsequence(
-    guess: Sequence[tuple[Symbol, Symbol]], truth: Sequence[tuple[Symbol, Symbol]]) -> int:
-  """Length of the longest common subsequence of two sequences of bigrams; kinds match what fits.
+def common_subsequence(guess: Sequence[Pair], truth: Sequence[Pair]) -> int:
+  """Length of the longest common subsequence of word pairs, where a kind meets what fits it.
 
-  Bit-parallel (Hyyrö 2004): one big-integer step per bigram of `guess`.
+  Bit-parallel (Hyyrö 2004): one big-integer step per pair of `guess`.
   """
-  positions: dict[tuple[Symbol, Symbol], int] = {}
+  positions: dict[Pair, int] = {}
   kinds: set[Kind] = set()
-  for index, bigram in enumerate(truth):
-    positions[bigram] = positions.get(bigram, 0) | 1 << index
-    kinds.update(symbol for symbol in bigram if not isinstance(symbol, str))
-  if not positions:
-    return 0
+  for index, pair in enumerate(truth):
+    positions[pair] = positions.get(pair, 0) | 1 << index
+    kinds.update(symbol for symbol in pair if not isinstance(symbol, str))
   full = (1 << len(truth)) - 1
   row, found = full, {}
-  for bigram in guess:
-    mask = positions.get(bigram, 0) if not kinds else found.get(bigram)
+  for pair in guess:
+    mask = positions.get(pair, 0) if not kinds else found.get(pair)
     if mask is None:
-      mask = found[bigram] = _lenient_mask(bigram, positions, kinds)
+      mask = found[pair] = _lenient_mask(pair, positions, kinds)
     overlap = row & mask
     row = (row + overlap | row - overlap) & full
   return len(truth) - row.bit_count()
 
 
-def _lenient_mask(bigram, positions, kinds) -> int:
-  first, second = ([part, *(kind for kind in kinds if fits(kind, part))] for part in bigram)
+def _lenient_mask(pair: Pair, positions: dict[Pair, int], kinds: set[Kind]) -> int:
+  first, between, second = pair
+  lefts, rights = ([part, *(kind for kind in kinds if fits(kind, part))]
+                   for part in (first, second))
   mask = 0
-  for left in first:
-    for right in second:
-      mask |= positions.get((left, right), 0)
+  for left in lefts:
+    for right in rights:
+      mask |= positions.get((left, between, right), 0)
   return mask
 
 
@@ -212,15 +226,18 @@ def _format(predicted, guess, truth, met, recall, reference) -> float:
     is_error = reference.observation.startswith('Error')
     well_formed = met > 0 and (predicted.startswith('Error') or not is_error)
   alien = sum(form not in truth.forms for form in guess.forms)
+  if guess.forms and guess.forms[-1] not in truth.forms and any(
+      form.startswith(guess.forms[-1]) for form in truth.forms):
+    alien -= 1  # cut off, not of another form
   return 0.4 * well_formed + 0.3 / (1 + alien / max(1, len(truth.content.forms))) + 0.3 * recall
 
 
-def _factuality(predicted, guess, truth, overlap, reference) -> float:
+def _factuality(predicted, guess, truth, met, overlap, reference) -> float:
   """The true content in the true order; of a terminal, the prompt's directory too."""
   if reference.domain == 'terminal':
-    weight = 0.2 if truth.content.bigrams else 0.5
+    weight = 0.2 if truth.content.pairs else 0.5
     return weight * _prompt_agreement(guess, truth) + (1 - weight) * overlap
-  if reference.json_value is not None and parse_json(predicted) is None:
+  if reference.json_value is not None and (met == 0 or parse_json(predicted) is None):
     return 0.8 * overlap
   return overlap
 
@@ -230,13 +247,13 @@ def _consistency(predicted, guess, truth, met, recall, reference) -> float:
   if truth.reason is not None:
     same_outcome = re.search(
         rf'(?:^|: ){re.escape(truth.reason)}$', predicted, re.MULTILINE) is not None
-  elif not truth.content.bigrams:
-    same_outcome = not guess.bigrams
+  elif not truth.content.pairs:
+    same_outcome = not guess.pairs
   else:
     same_outcome = met > 0 and _ERROR.search(predicted) is None
   place = _prompt_agreement(guess, truth) if reference.domain == 'terminal' else recall
   foreign = sum(_is_foreign(symbol, truth, reference) for symbol in guess.symbols)
-  grounded = (0.3 + 0.7 * recall) / (1 + foreign / max(3, len(truth.content.bigrams)))
+  grounded = (0.3 + 0.7 * recall) / (1 + foreign / max(3, len(truth.content.pairs)))
   return 0.4 * same_outcome + 0.2 * place + 0.4 * grounded
 
 
@@ -255,7 +272,7 @@ def _is_foreign(word: str, truth: _Truth, reference: Reference) -> bool:
 
 def _line_form(line: str) -> str:
   """The shape of a line: words, and runs of words, as `a`, numbers as `0`."""
-  return _RUN.sub('a', _WORD.sub('a', _DIGITS.sub('0', line)))
+  return _RUN.sub('a', _WORD.sub('a', _DIGITS.sub('0', line.rstrip())))
 
 
 def _shape(symbol: Symbol) -> str:

@@ -1,7 +1,5 @@
 """Rule verifiers: 0 or 1, without judgement (PAPER.md section 5)."""
 
-import json
-
 from aw_jax.rewards.content import Reference, as_written, canonical, fits, parse_json, tokenize
 
 
@@ -27,4 +25,5 @@ def exact_match(predicted: str, reference: Reference) -> bool:
 def _same_values(predicted: str, reference: Reference) -> bool:
   """Compares JSON whose spacing cannot be reproduced; runtime metadata is not looked for."""
   value, truth = parse_json(predicted), reference.json_value
-  return value is not None and json.dumps(as_written(value, truth)) == json.dumps(truth)
+  written = write_json(as_written(value, truth), {})
+  return value is not None and written is not None and written == write_json(truth, {})
