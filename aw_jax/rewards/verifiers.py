@@ -1,6 +1,14 @@
 """Rule verifiers: 0 or 1, without judgement (PAPER.md section 5)."""
 
-from aw_jax.rewards.content import Reference, as_written, canonical, fits, parse_json, tokenize
+from aw_jax.rewards.content import (
+    Reference,
+    as_written,
+    canonical,
+    fits,
+    parse_json,
+    tokenize,
+    write_json,
+)
 
 
 def exact_match(predicted: str, reference: Reference) -> bool:
@@ -19,7 +27,8 @@ def exact_match(predicted: str, reference: Reference) -> bool:
       symbol == token or (not isinstance(symbol, str) and fits(symbol, token))
       for symbol, token in zip(symbols, tokens, strict=True)):
     return True
-  return reference.json_style is None and _same_values(predicted, reference)
+  unknown_style = reference.json_value is not None and reference.json_style is None
+  return unknown_style and _same_values(predicted, reference)
 
 
 def _same_values(predicted: str, reference: Reference) -> bool:
