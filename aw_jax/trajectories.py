@@ -127,7 +127,8 @@ def to_json(trajectory: Trajectory) -> dict[str, Any]:
 
 def _allowed_types(field: dataclasses.Field) -> tuple[type, ...]:
   """The Python types that JSON may hold for a field, from its annotation."""
-  alternatives = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else [field.type]
+  union = isinstance(field.type, types.UnionType)
+  alternatives = typing.get_args(field.type) if union else [field.type]
   return tuple(typing.get_origin(alternative) or alternative for alternative in alternatives)
 
 
@@ -152,7 +153,8 @@ def _build(cls, value: Any, where: str, **nested):
     wrong_bool = isinstance(value[name], bool) and bool not in allowed
     if not isinstance(value[name], allowed) or wrong_bool:
       names = ' or '.join('null' if t is types.NoneType else t.__name__ for t in allowed)
-      raise TrajectoryError(f'{where}.{name}: expected {names}, found {json.dumps(value[name])[:60]}')
+      found = json.dumps(value[name])[:60]
+      raise TrajectoryError(f'{where}.{name}: expected {names}, found {found}')
     arguments[name] = value[name]
   return cls(**arguments)
 
@@ -221,8 +223,9 @@ def read_jsonl(path: str | os.PathLike, domain: str | None = None) -> Iterator[T
       try:
         value = json.loads(line)
       except json.JSONDecodeError as error:
-        torn = '' if line.endswith('\n') else ' (the line is torn: it has no end; collect this file again)'
-        raise TrajectoryError(f'{where}: not JSON: {error.msg} at column {error.colno}{torn}') from error
+        torn = '' if line.endswith('\n') else ' (a torn line, without end; collect this file again)'
+        raise TrajectoryError(
+            f'{where}: not JSON: {error.msg} at column {error.colno}{torn}') from error
       trajectory = from_json(value, where)
       if domain is not None and trajectory.task.domain != domain:
         raise TrajectoryError(

@@ -40,27 +40,27 @@ def get_config() -> ml_collections.ConfigDict:
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
   })
   config.data = ml_collections.ConfigDict({
-      'seq_len': 512, 'vocab_size': 2048, 'loss_mask': True, 'knowledge': True,
+      'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True, 'knowledge': True,
   })
   config.model = ml_collections.ConfigDict({
-      'width': 256, 'layers': 4, 'heads': 8, 'kv_heads': 4, 'head_dim': 32, 'mlp_width': 768,
+      'width': 192, 'layers': 4, 'heads': 6, 'kv_heads': 3, 'head_dim': 32, 'mlp_width': 576,
       'short_conv_width': 4, 'dtype': 'bfloat16',
   })
-  config.cpt = stage(120, 5e-3, batch_size=8)
-  config.sft = stage(60, 3e-3, batch_size=8, threshold=-0.6)
+  config.cpt = stage(120, 5e-3, batch_size=4)
+  config.sft = stage(60, 3e-3, batch_size=4, threshold=-0.6)
   config.rl = stage(
-      24, 1e-3, prompts=8, group=8, max_tokens=112, max_prompt=512, temperature=1.0,
+      24, 1e-3, prompts=8, group=8, max_tokens=112, max_prompt=640, temperature=1.0,
       updates_per_batch=2, clip=0.2, ratio='sequence', rubric_weight=0.9)
   config.rl.checkpoint_every = 8
   config.rl.log_every = 2
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 768,
+      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
   config.agent = ml_collections.ConfigDict({
       'world': 'imagined',  # 'imagined', 'real' or 'mixed'
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
-      'imitation': stage(80, 5e-3, batch_size=8),
+      'imitation': stage(80, 5e-3, batch_size=4),
       'rl': stage(16, 1e-3, tasks=8, group=8, temperature=1.0, updates_per_batch=2, clip=0.2,
                   ratio='sequence'),
       'world_model': 'rl',  # which stage's world model is the simulator

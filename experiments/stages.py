@@ -211,8 +211,9 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   params, model, tokenizer = _previous(workdir, 'sft')
   c = config.rl
-  source = data.batches(records_path(workdir, 'rl'), c.prompts, config.seed,
-                        tokenizer=tokenizer.fingerprint)
+  source = data.batches(
+      records_path(workdir, 'rl'), c.prompts, config.seed, tokenizer=tokenizer.fingerprint,
+      keep=lambda record: len(record['prompt']) <= c.max_prompt)
 
   def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> np.ndarray:
     references = [Reference(

@@ -12,7 +12,7 @@ class BrokenEnvironmentError(RuntimeError):
 
 
 class MissingProgramError(RuntimeError):
-  """A program or package that an environment needs is not installed; the message says what to do."""
+  """A program or package that an environment needs is missing; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Step:
   Attributes:
     observation: the environment's answer.
     done: whether the episode has ended.
-    info: 'runtime_metadata' holds the (start, end) spans of the observation that nobody can predict.
+    info: 'runtime_metadata' holds (start, end) spans of the observation that nobody can predict.
   """
 
   observation: str
@@ -37,7 +37,7 @@ class Environment(abc.ABC):
 
   @abc.abstractmethod
   def reset(self, task: Task, seed: int = 0) -> str:
-    """Builds the task's initial state and returns the first observation ('' where there is none)."""
+    """Builds the task's initial state; returns the first observation, '' where there is none."""
 
   @abc.abstractmethod
   def step(self, action: str) -> Step:

@@ -53,8 +53,7 @@ class Actions:
     return action[:match.start()] + wrong + action[match.end():]
 
   def _borrowed(self, task: Task, rng: random.Random) -> list[str]:
-    names = registry.families(task.domain, task.split)
-    other = registry.make_task(task.domain, rng.choice(names), rng.randrange(1 << 20))
+    other = registry.task_at(task.domain, task.split, rng.randrange(1 << 20))  # its own split
     return registry.expert_plan(other)[:-1] or [task.instruction]
 
 

@@ -157,10 +157,9 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x):
     c = self.config
-    gate = contract('bte,ef->btf', x, _kernel(self, 'gate', (c.width, c.mlp_width), ('embed', 'mlp')),
-                    c.dtype)
-    up = contract('bte,ef->btf', x, _kernel(self, 'up', (c.width, c.mlp_width), ('embed', 'mlp')),
-                  c.dtype)
+    shape, axes = (c.width, c.mlp_width), ('embed', 'mlp')
+    gate = contract('bte,ef->btf', x, _kernel(self, 'gate', shape, axes), c.dtype)
+    up = contract('bte,ef->btf', x, _kernel(self, 'up', shape, axes), c.dtype)
     down = _kernel(self, 'down', (c.mlp_width, c.width), ('mlp', 'embed'))
     return contract('btf,fe->bte', nn.silu(gate) * up, down, c.dtype)
 

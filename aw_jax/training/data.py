@@ -7,7 +7,7 @@ the batches that the unbroken run would have seen (DESIGN.md section 3).
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -28,7 +28,7 @@ class Batches:
 
   def __init__(
       self, path: str | os.PathLike, batch_size: int, seed: int, process_index: int = 0,
-      process_count: int = 1):
+      process_count: int = 1, keep: Callable[[dict[str, Any]], bool] | None = None):
     """Opens `path`.
 
     Args:
@@ -37,11 +37,15 @@ class Batches:
       seed: of the order.
       process_index: this host.
       process_count: hosts that share a batch.
+      keep: leaves out the records for which it is False; reads the whole file once.
     Raises:
       RecordsError: where the file is missing or empty, or the batch cannot be shared out.
     """
     self.sidecar = records.read_sidecar(path)
-    self.num_records = self.sidecar['records']
+    kept = range(self.sidecar['records'])
+    if keep is not None:
+      kept = [i for i, record in enumerate(records.read_records(path)) if keep(record)]
+    self.num_records = len(kept)
     if not self.num_records:
       raise RecordsError(f'{path}: no records; prepare it from more trajectories')
     if batch_size % process_count:
@@ -53,8 +57,8 @@ class Batches:
     self._offset = process_index * self._share
     # ArrayRecordDataSource imports no TensorFlow; grain.tfds and array_record's beam part would.
     source = grain.sources.ArrayRecordDataSource(os.fspath(path))
-    self._records = (
-        grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(records.decode))
+    self._records = grain.MapDataset.source(kept).seed(seed).shuffle().repeat().map(
+        lambda index: records.decode(source[index]))
 
   def __len__(self) -> int:
     """Batches that hold every record about once."""
@@ -71,17 +75,18 @@ class Batches:
 
 def batches(
     path: str | os.PathLike, batch_size: int, seed: int, process_index: int = 0,
-    process_count: int = 1, *, tokenizer: str | None = None, seq_len: int | None = None) -> Batches:
+    process_count: int = 1, *, tokenizer: str | None = None, seq_len: int | None = None,
+    keep: Callable[[dict[str, Any]], bool] | None = None) -> Batches:
   """Opens a record file for training.
 
   Args:
-    path: see `Batches`, as for `batch_size`, `seed`, `process_index`, `process_count`.
+    path: see `Batches`, as for `batch_size`, `seed`, `process_index`, `process_count`, `keep`.
     tokenizer: the fingerprint of the model's vocabulary, checked where given.
     seq_len: tokens a row that the model is built for, checked where given.
   Raises:
     RecordsError: where the file is missing or made for another vocabulary or length.
   """
-  opened = Batches(path, batch_size, seed, process_index, process_count)
+  opened = Batches(path, batch_size, seed, process_index, process_count, keep)
   found = opened.sidecar
   if tokenizer is not None and found['tokenizer'] != tokenizer:
     raise RecordsError(

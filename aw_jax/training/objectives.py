@@ -27,7 +27,8 @@ def sequence_logprobs(model: Decoder, params: Any, tokens_BxL, positions_BxL=Non
                        method='hidden')
   logits = model.apply({'params': params}, hidden[:, :-1], method='logits')
   targets = tokens_BxL[:, 1:]
-  return token_logprobs(logits, targets), jnp.argmax(logits, axis=-1) == targets
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return token_logprobs(logits, targets), chosen >= jnp.max(logits, axis=-1)
 
 
 def next_token(model: Decoder, params: Any, batch: dict[str, jax.Array]
