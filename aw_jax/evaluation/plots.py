@@ -24,20 +24,18 @@ _STYLE = {
 _DPI = 160
 
 
-def fidelity_by_stage(world_model: Mapping[str, Any]) -> bytes:
-  """Exact match on all and on changed-state turns, by stage and baseline; one panel a domain."""
+def fidelity_by_stage(domain: str, entries: Mapping[str, Any]) -> bytes:
+  """Exact match on all and on changed-state turns of a domain, by stage and baseline."""
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(4.2 * len(world_model), 3.1), layout='constrained')
-    for axes, (domain, entries) in zip(_row(figure, len(world_model)), world_model.items(),
-                                       strict=True):
-      _fidelity_panel(axes, domain, entries)
+    figure = Figure(figsize=(4.6, 3.1), layout='constrained')
+    _fidelity_panel(figure.subplots(), domain, entries)
     return _png(figure)
 
 
 def fidelity_by_turn(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
   """Exact match by turn index: label -> intervals of turn 1, 2, ..."""
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(6.4, 3.0), layout='constrained')
+    figure = Figure(figsize=(6.0, 3.0), layout='constrained')
     axes = figure.subplots()
     for color, (label, intervals) in zip(_cycle(len(series)), series.items(), strict=True):
       points = [(turn, i) for turn, i in enumerate(intervals, 1) if i['mean'] is not None]
@@ -51,18 +49,17 @@ def fidelity_by_turn(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes
     return _png(figure)
 
 
-def curves(
-    series: Mapping[str, Sequence[tuple[float, float]]], title: str, ylabel: str) -> bytes:
-  """Lines over training steps: label -> (step, value); many points get a running mean."""
+def curve(points: Sequence[tuple[float, float]], title: str, ylabel: str) -> bytes:
+  """(step, value) over training; many points get a running mean."""
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(4.2 * max(1, len(series)), 2.7), layout='constrained')
-    for axes, color, (label, points) in zip(
-        _row(figure, len(series)), _cycle(len(series)), series.items(), strict=True):
-      steps, values = np.array(points, float).reshape(-1, 2).T
-      axes.plot(steps, values, color=color, alpha=0.3 if len(values) > 20 else 1, linewidth=1)
-      if len(values) > 20:
-        axes.plot(steps, _running_mean(values, len(values) // 20), color=color)
-      axes.set(xlabel='step', ylabel=ylabel, title=f'{title}: {label}')
+    figure = Figure(figsize=(3.4, 2.5), layout='constrained')
+    axes = figure.subplots()
+    steps, values = np.array(points, float).reshape(-1, 2).T
+    many = len(values) > 20
+    axes.plot(steps, values, color=_MODEL, alpha=0.3 if many else 1, linewidth=1)
+    if many:
+      axes.plot(steps, _running_mean(values, len(values) // 20), color=_MODEL)
+    axes.set(xlabel='step', ylabel=ylabel, title=title)
     return _png(figure)
 
 
@@ -125,10 +122,6 @@ def _bars(axes, places, intervals, colors, width: float, alpha: float = 1.0) -> 
                     linewidth=1, capsize=2)
 
 
-def _row(figure: Figure, count: int):
-  return figure.subplots(1, max(1, count), squeeze=False)[0][:count]
-
-
 def _cycle(count: int) -> list[str]:
   return [_LINES[index % len(_LINES)] for index in range(count)]
 
@@ -139,6 +132,11 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
   ends = np.arange(1, len(values) + 1)
   starts = np.maximum(0, ends - max(1, width))
   return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def width(png: bytes) -> int:
+  """The width of a figure on a page, in CSS pixels."""
+  return round(int.from_bytes(png[16:20]) / _DPI * 100)
 
 
 def _png(figure: Figure) -> bytes:

@@ -113,7 +113,7 @@ def render(results: Mapping[str, Any], extras: Extras) -> str:
       f'<h1>{_escape(extras.title)}</h1>', f'<p class="lead">{_escape(summary(results))}</p>',
       '<h2>World model</h2>', *_world_model(results['world_model'])]
   if extras.by_turn:
-    parts.append(_figure(plots.fidelity_by_turn(extras.by_turn),
+    parts.append(_figure([plots.fidelity_by_turn(extras.by_turn)],
                          'Exact match by turn index; bands are 95 % intervals.'))
   parts += ['<h2>Agent</h2>', *_agent(results['agent'])]
   parts += _training(extras.metrics)
@@ -189,7 +189,7 @@ def _short(metric: str, value: Mapping[str, Any]) -> str:
 
 def _world_model(world_model: Mapping[str, Any]) -> list[str]:
   parts = [_figure(
-      plots.fidelity_by_stage(world_model),
+      [plots.fidelity_by_stage(*item) for item in world_model.items()],
       'Share of turns predicted exactly, runtime metadata apart. A changed-state turn is one whose '
       'answer depends on earlier actions. Whiskers are 95 % intervals by trajectory.')]
   for domain, entries in world_model.items():
@@ -225,7 +225,7 @@ def _agent(agent: Mapping[str, Any]) -> list[str]:
         f'<tr><td>{_escape(name.replace("_", " "))}</td><td>{_decimal(value["mean"])}</td>'
         f'<td>{_decimal(value["low"])} to {_decimal(value["high"])}</td><td>{value["n"]}</td></tr>')
   return [
-      _figure(plots.agent_success(agent),
+      _figure([plots.agent_success(agent)],
               'Success on the same held-out tasks. W2R: the actions taken in imagination, replayed '
               'in the real world.'),
       '<div class="scroll"><table><thead><tr><th></th><th>mean</th><th>95 % interval</th>'
@@ -245,7 +245,9 @@ def _training(metrics: Mapping[str, str | os.PathLike]) -> list[str]:
         for stage, found in records.items()}
     series = {stage: points for stage, points in series.items() if points}
     if series:
-      parts.append(_figure(plots.curves(series, title, key), caption))
+      parts.append(_figure(
+          [plots.curve(points, f'{title}, {plots.NAMES.get(stage, stage)}', key)
+           for stage, points in series.items()], caption))
   return ['<h2>Training</h2>', *parts] if parts else []
 
 
@@ -300,10 +302,11 @@ def _run(results: Mapping[str, Any]) -> list[str]:
       f'<h3>Configuration</h3><pre class="config">{_escape(config)}</pre>']
 
 
-def _figure(png: bytes, caption: str) -> str:
-  data = base64.b64encode(png).decode('ascii')
-  return (f'<figure><img alt="{_escape(caption)}" src="data:image/png;base64,{data}">'
-          f'<figcaption>{_escape(caption)}</figcaption></figure>')
+def _figure(pngs: Sequence[bytes], caption: str) -> str:
+  images = ''.join(
+      f'<img width="{plots.width(png)}" alt="{_escape(caption)}" src="data:image/png;base64,'
+      f'{base64.b64encode(png).decode("ascii")}">' for png in pngs)
+  return f'<figure>{images}<figcaption>{_escape(caption)}</figcaption></figure>'
 
 
 def _escape(text: Any) -> str:
@@ -315,7 +318,7 @@ def _decimal(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-  return 'an unknown share' if value is None else f'{100 * value:.0f} %'
+  return 'an unknown share' if value is None else f'{100 * value:.0f}\N{NO-BREAK SPACE}%'
 
 
 def _duration(seconds: float) -> str:
