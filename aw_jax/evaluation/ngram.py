@@ -31,7 +31,7 @@ _DIALOGUE_DISCOUNT = 0.3
 _TUNING_SHARE = 10  # one trajectory in so many fits the mixture's weights
 _MAX_TUNING_TURNS = 400
 _ITERATIONS = 30
-_PRIOR = 10.0  # tokens' worth of the overall weights in every bucket
+_PRIOR = 4.0  # tokens' worth of the overall weights in every bucket
 _OPERATORS = frozenset(('|', '||', '&&', ';', '>', '>>', '<'))
 
 
