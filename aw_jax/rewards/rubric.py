@@ -34,12 +34,13 @@ MIN_SCORE, MAX_SCORE = 1.0, 5.0
 _NOT_EXACT = 0.95  # the most that a dimension gives a prediction that is not exact
 _STYLE = 0.95  # right values of JSON in another key order or spacing
 _LINE_END = '\n'
-_JSON_MARKUP = frozenset(' {}[]",:\n')
 _KEY = re.compile(r'"([^"\n]*)" *:')
 _DIGITS, _WORD, _RUN = re.compile(r'\d+'), re.compile(r'[^\W\d_]+'), re.compile(r'a(?: a)+')
-_ERROR = re.compile(
-    r'^(?:Error\b|Traceback |fatal: |[\w./-]+: .*(?:No such|not found|[Cc]annot|failed|denied|'
-    r'nvalid|missing|irectory|exists|rror|nexpected|unable|not a |option))[^\n]*', re.MULTILINE)
+_ERROR_TEXT = (
+    r'(?:Error\b|Traceback |fatal: |[\w./-]+: .*(?:No such|not found|[Cc]annot|failed|denied|'
+    r'nvalid|missing|irectory|exists|rror|nexpected|unable|not a |option))[^\n]*')
+_ERROR_LINE = re.compile('^' + _ERROR_TEXT, re.MULTILINE)
+_ERROR = re.compile(_ERROR_TEXT)
 
 
 class Scores(NamedTuple):
@@ -132,7 +133,7 @@ def _scores(format_: float, factuality: float, consistency: float, realism: floa
 @functools.lru_cache(maxsize=1024)  # a group of predictions shares its reference
 def _truth(reference: Reference) -> _Truth:
   content = _content(reference.lenient_symbols, reference.observation, reference)
-  error = _ERROR.search(reference.observation)
+  error = _ERROR_LINE.search(reference.observation)
   return _Truth(
       content, frozenset(s for s in content.symbols if isinstance(s, str)),
       tuple({s for s in content.symbols if not isinstance(s, str)}),
@@ -143,7 +144,7 @@ def _truth(reference: Reference) -> _Truth:
 def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Content:
   prompt, lines = None, text.split('\n')
   if reference.json_value is not None:
-    kept = [symbol for symbol in symbols if symbol not in _JSON_MARKUP]
+    kept = [symbol for symbol in symbols if symbol != _LINE_END and not _is_space(symbol)]
     forms = _KEY.findall(text)
   else:
     if reference.domain == 'terminal':
@@ -162,7 +163,8 @@ def _word_pairs(symbols: Sequence[Symbol]) -> list[Pair]:
     if isinstance(symbol, str) and symbol != _LINE_END and not symbol[0].isalnum():
       between += symbol
       continue
-    pairs.append((before, between, symbol))
+    if between or not before == symbol == _LINE_END:  # a blank line is no content
+      pairs.append((before, between, symbol))
     before, between = symbol, ''
   # A terminal's lines each end with a line end; any other text has one where it stops.
   if between or before != _LINE_END:
@@ -218,18 +220,24 @@ def _lenient_mask(pair: Pair, positions: dict[Pair, int], kinds: set[Kind]) -> i
 
 def _format(predicted, guess, truth, met, recall, reference) -> float:
   """Is of the reference's kind, and its lines or keys have shapes that the reference has."""
+  about_it = _share(met, truth)
   if reference.domain == 'terminal':
     well_formed = guess.prompt is not None or truth.content.prompt is None
   elif reference.json_value is not None:
-    well_formed = met > 0 and parse_json(predicted) is not None
+    well_formed = about_it * (parse_json(predicted) is not None)
   else:
     is_error = reference.observation.startswith('Error')
-    well_formed = met > 0 and (predicted.startswith('Error') or not is_error)
+    well_formed = about_it * (predicted.startswith('Error') or not is_error)
   alien = sum(form not in truth.forms for form in guess.forms)
   if guess.forms and guess.forms[-1] not in truth.forms and any(
       form.startswith(guess.forms[-1]) for form in truth.forms):
     alien -= 1  # cut off, not of another form
   return 0.4 * well_formed + 0.3 / (1 + alien / max(1, len(truth.content.forms))) + 0.3 * recall
+
+
+def _share(met: int, truth: _Truth) -> float:
+  """How surely a prediction is about the truth at all: 1 where it meets half of it."""
+  return min(1.0, 2 * met / max(1, len(truth.content.pairs)))
 
 
 def _factuality(predicted, guess, truth, met, overlap, reference) -> float:
@@ -250,9 +258,10 @@ def _consistency(predicted, guess, truth, met, recall, reference) -> float:
   elif not truth.content.pairs:
     same_outcome = not guess.pairs
   else:
-    same_outcome = met > 0 and _ERROR.search(predicted) is None
+    same_outcome = _share(met, truth) * (_ERROR.search(predicted) is None)
   place = _prompt_agreement(guess, truth) if reference.domain == 'terminal' else recall
-  foreign = sum(_is_foreign(symbol, truth, reference) for symbol in guess.symbols)
+  foreign = sum(count for symbol, count in Counter(guess.symbols).items()
+                if _is_foreign(symbol, truth, reference))
   grounded = (0.3 + 0.7 * recall) / (1 + foreign / max(3, len(truth.content.pairs)))
   return 0.4 * same_outcome + 0.2 * place + 0.4 * grounded
 
