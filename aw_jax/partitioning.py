@@ -40,6 +40,7 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device: for scalars."""
   return NamedSharding(mesh, PartitionSpec())
 
 

@@ -217,13 +217,15 @@ def read_jsonl(path: str | os.PathLike, domain: str | None = None) -> Iterator[T
   Raises:
     TrajectoryError: naming file, line and field of the first record that is wrong.
   """
-  with open(path, encoding='utf-8') as lines:
+  with open(path, 'rb') as lines:
     for number, line in enumerate(lines, 1):
       where = f'{path}:{number}'
+      torn = '' if line.endswith(b'\n') else ' (a torn line, without end; collect this file again)'
       try:
-        value = json.loads(line)
+        value = json.loads(line.decode('utf-8'))
+      except UnicodeDecodeError as error:
+        raise TrajectoryError(f'{where}: not UTF-8 at byte {error.start}{torn}') from error
       except json.JSONDecodeError as error:
-        torn = '' if line.endswith('\n') else ' (a torn line, without end; collect this file again)'
         raise TrajectoryError(
             f'{where}: not JSON: {error.msg} at column {error.colno}{torn}') from error
       trajectory = from_json(value, where)

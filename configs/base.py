@@ -7,20 +7,27 @@ Other configs are this one with a few values replaced. On the command line:
 import ml_collections
 
 
-def optimizer(peak_lr: float) -> ml_collections.ConfigDict:
-  """Fields of `aw_jax.training.optimizer.make_optimizer`."""
-  return ml_collections.ConfigDict({
-      'name': 'muon', 'peak_lr': peak_lr, 'warmup_steps': 20, 'schedule': 'cosine',
-      'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
-  })
-
-
 def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
-  """What `aw_jax.training.runner.run_stage` needs, and a stage's own fields."""
+  """A stage of next-token prediction: what `run_stage` needs, and the stage's own fields."""
   return ml_collections.ConfigDict({
       'steps': steps, 'log_every': 10, 'checkpoint_every': 100,
-      'optimizer': optimizer(peak_lr), 'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1}, **fields,
+      'optimizer': {
+          'name': 'muon', 'peak_lr': peak_lr, 'warmup_steps': 20, 'schedule': 'cosine',
+          'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
+      },
+      'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1}, **fields,
   })
+
+
+def policy_stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
+  """A stage of policy gradient: small steps of AdamW, few of which cost much."""
+  config = stage(
+      steps, peak_lr, group=8, temperature=1.0, updates_per_batch=2, clip=0.2, ratio='sequence',
+      **fields)
+  config.update({'log_every': 2, 'checkpoint_every': 4})
+  config.optimizer.update({
+      'name': 'adamw', 'schedule': 'constant', 'weight_decay': 0.0, 'warmup_steps': 2})
+  return config
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -48,21 +55,18 @@ def get_config() -> ml_collections.ConfigDict:
   })
   config.cpt = stage(120, 5e-3, batch_size=4)
   config.sft = stage(60, 3e-3, batch_size=4, threshold=-0.6)
-  config.rl = stage(
-      24, 1e-3, prompts=8, group=8, max_tokens=112, max_prompt=640, temperature=1.0,
-      updates_per_batch=2, clip=0.2, ratio='sequence', rubric_weight=0.9)
-  config.rl.checkpoint_every = 8
-  config.rl.log_every = 2
+  config.rl = policy_stage(
+      24, 3e-4, prompts=8, max_tokens=112, max_prompt=640, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
       'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
   config.agent = ml_collections.ConfigDict({
+      'seeds': (0,),  # an agent each, imitation included; the world model is shared
       'world': 'imagined',  # 'imagined', 'real' or 'mixed'
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
       'imitation': stage(80, 5e-3, batch_size=4),
-      'rl': stage(16, 1e-3, tasks=8, group=8, temperature=1.0, updates_per_batch=2, clip=0.2,
-                  ratio='sequence'),
+      'rl': policy_stage(16, 3e-4, tasks=8),
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
@@ -70,9 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
           'agent_slots': 512, 'world_slots': 768,
       },
       'environments': 16,
-      'evaluation_tasks': 96,
+      'evaluation_tasks': 96,  # domains in turn
       'evaluation_temperature': 1.0,
   })
-  config.agent.rl.checkpoint_every = 4
-  config.agent.rl.log_every = 2
   return config

@@ -12,7 +12,7 @@ from aw_jax.agents.training import EpisodeBatches
 from aw_jax.agents.worlds import ImaginedWorld, MixedWorld, RealWorld, World
 from aw_jax.environments import registry
 from aw_jax.evaluation.closed_loop import closed_loop_summary, replay
-from aw_jax.evaluation.statistics import bootstrap_rate, paired_difference
+from aw_jax.evaluation.statistics import bootstrap_rate, paired_difference, t_interval
 from aw_jax.imagination.rollout import RolloutConfig
 from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
@@ -25,12 +25,12 @@ from experiments import stages
 WORLDS = ('imagined', 'real', 'mixed')
 
 
-def agent_directory(workdir: str, stage: str) -> str:
+def agent_directory(workdir: str, stage: str, seed: int) -> str:
   """Where a stage of the agent ('imitation' or 'rl') keeps its checkpoints."""
-  return os.path.join(workdir, 'agent', stage)
+  return os.path.join(workdir, 'agent', str(seed), stage)
 
 
-def imitate(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
+def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_writers) -> Any:
   """Next-token prediction on the noisy expert's actions. Returns the parameters."""
   base = stages.init_directory(config)
   tokenizer = stages.load_tokenizer(config, workdir)
@@ -42,31 +42,30 @@ def imitate(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> A
         f"config.agent.init: 'world_model' or 'scratch', is {config.agent.init!r}")
   c = config.agent.imitation
   batches = packed_batches(
-      stages.records_path(workdir, 'agent'), c.batch_size, config.data.seq_len, config.seed,
-      tokenizer)
+      stages.records_path(workdir, 'agent'), c.batch_size, config.data.seq_len, seed, tokenizer)
   return run_stage(
       'agent imitation', c, model, tokenizer, objectives.next_token, batches,
-      agent_directory(workdir, 'imitation'), init_params=params, seed=config.seed,
+      agent_directory(workdir, 'imitation', seed), init_params=params, seed=seed,
       extra_writers=extra_writers)
 
 
-def improve(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
+def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_writers) -> Any:
   """Group-relative policy gradient in `config.agent.world`. Returns the parameters."""
-  params, model, tokenizer = load_params(agent_directory(workdir, 'imitation'))
+  params, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
   c = config.agent.rl
 
   def tasks(index: int) -> list[Task]:
-    return task_batch(config.domains, 'train', index * c.tasks, c.tasks, config.seed)
+    return task_batch(config.domains, 'train', index * c.tasks, c.tasks, seed)
 
   def objective(decoder, parameters, batch):
     return objectives.episode_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)
 
   with open_world(config, workdir, config.agent.world, model, tokenizer) as world:
     batches = EpisodeBatches(
-        world, tasks, c.group, c.temperature, c.updates_per_batch, config.seed)
+        world, tasks, c.group, c.temperature, c.updates_per_batch, seed)
     return run_stage(
         f'agent in {config.agent.world} world', c, model, tokenizer, objective, batches,
-        agent_directory(workdir, 'rl'), init_params=params, seed=config.seed,
+        agent_directory(workdir, 'rl', seed), init_params=params, seed=seed,
         extra_writers=extra_writers)
 
 
@@ -116,20 +115,16 @@ def _write_trajectories(path: str, trajectories: Sequence[Trajectory]) -> None:
   write_atomically(path, ''.join(json.dumps(to_json(t)) + '\n' for t in trajectories))
 
 
-def _successes(trajectories: Sequence[Trajectory]) -> list[float]:
-  return [float(bool(t.success)) for t in trajectories]
+def play_held_out(config, workdir: str, seed: int) -> dict[str, list[float]]:
+  """Success of one seed's agents on the held-out tasks, every way: real, imagined, replayed (W2R).
 
-
-def closed_loop(config, workdir: str) -> dict[str, Any]:
-  """Held-out tasks: real before and after, imagined, and imagined actions replayed (W2R).
-
-  The same tasks and the same sampling temperature throughout; the agents' trajectories are kept in
-  {workdir}/evaluation/agent_*.jsonl.
+  The same tasks and sampling temperature throughout; the trajectories are kept in
+  {workdir}/evaluation/agent_{seed}_*.jsonl.
   """
-  before, model, tokenizer = load_params(agent_directory(workdir, 'imitation'))
-  after, _, _ = load_params(agent_directory(workdir, 'rl'))
-  tasks = task_batch(config.domains, 'test', 0, config.agent.evaluation_tasks, config.seed)
-  temperature, seed = config.agent.evaluation_temperature, config.seed + 1
+  before, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
+  after, _, _ = load_params(agent_directory(workdir, 'rl', seed))
+  tasks = held_out_tasks(config)
+  temperature = config.agent.evaluation_temperature
   played: dict[str, list[Trajectory]] = {}
   with open_world(config, workdir, 'real', model, tokenizer) as real:
     played['real_before'] = _play_all(real, before, tasks, seed, temperature, 'real, before')
@@ -139,30 +134,68 @@ def closed_loop(config, workdir: str) -> dict[str, Any]:
                                    config.agent.rl.tasks)
   played['w2r'] = replay_all(played['imagined'])
   for name, trajectories in played.items():
-    _write_trajectories(os.path.join(workdir, 'evaluation', f'agent_{name}.jsonl'), trajectories)
-  scores = {name: _successes(trajectories) for name, trajectories in played.items()}
+    _write_trajectories(episodes_path(workdir, seed, name), trajectories)
+  return {name: [float(bool(t.success)) for t in trajectories]
+          for name, trajectories in played.items()}
+
+
+def episodes_path(workdir: str, seed: int, name: str) -> str:
+  """Where `play_held_out` keeps the episodes it calls `name`."""
+  return os.path.join(workdir, 'evaluation', f'agent_{seed}_{name}.jsonl')
+
+
+def held_out_tasks(config) -> list[Task]:
+  """The test tasks that every agent is evaluated on."""
+  return task_batch(config.domains, 'test', 0, config.agent.evaluation_tasks, config.seed)
+
+
+def closed_loop(config, workdir: str) -> dict[str, Any]:
+  """The figures of the closed loop, over all agent seeds; intervals draw whole tasks.
+
+  `seeds` has each seed's own rates, and where there are several, their mean with the Student-t
+  interval over seeds.
+  """
+  scores = {
+      seed: stages.once(os.path.join(workdir, 'evaluation', f'agent_{seed}.json'),
+                        lambda seed=seed: play_held_out(config, workdir, seed))
+      for seed in config.agent.seeds}
+  pooled = {name: [s for seed in scores for s in scores[seed][name]]
+            for name in ('real_before', 'real_after', 'imagined', 'w2r')}
+  tasks = held_out_tasks(config) * len(scores)
+  ids = [task.id for task in tasks]
   summary = closed_loop_summary(
-      scores['real_after'], scores['imagined'], scores['w2r'], [task.id for task in tasks],
-      seed=config.seed)
+      pooled['real_after'], pooled['imagined'], pooled['w2r'], ids, seed=config.seed)
+  before = bootstrap_rate(pooled['real_before'], ids, seed=config.seed)
   return {
-      'real_success_before': bootstrap_rate(scores['real_before'], seed=config.seed).to_json(),
+      'real_success_before': before.to_json(),
       'real_success_after': summary['real_success'].to_json(),
       'improvement': paired_difference(
-          scores['real_after'], scores['real_before'], seed=config.seed).to_json(),
+          pooled['real_after'], pooled['real_before'], ids, seed=config.seed).to_json(),
       **{name: interval.to_json() for name, interval in summary.items()
          if name != 'real_success'},
-      'by_domain': _by_domain(tasks, scores, config),
+      'by_domain': _by_domain(tasks, pooled, config),
+      'seeds': _by_seed(scores),
   }
 
 
+def _by_seed(scores: dict[int, dict[str, list[float]]]) -> dict[str, Any]:
+  rates = {str(seed): {name: sum(values) / len(values) for name, values in found.items()}
+           for seed, found in scores.items()}
+  if len(rates) > 1:
+    rates['over_seeds'] = {
+        name: t_interval([rates[seed][name] for seed in map(str, scores)]).to_json()
+        for name in ('real_before', 'real_after', 'imagined', 'w2r')}
+  return rates
+
+
 def _by_domain(tasks, scores, config) -> dict[str, dict[str, Any]]:
-  return {
-      domain: {
-          name: bootstrap_rate(
-              [s for s, task in zip(values, tasks, strict=True) if task.domain == domain],
-              seed=config.seed).to_json()
-          for name, values in scores.items()}
-      for domain in config.domains}
+  def rate(values, domain):
+    rows = [i for i, task in enumerate(tasks) if task.domain == domain]
+    return bootstrap_rate(
+        [values[i] for i in rows], [tasks[i].id for i in rows], seed=config.seed).to_json()
+
+  return {domain: {name: rate(values, domain) for name, values in scores.items()}
+          for domain in config.domains}
 
 
 def replay_all(imagined: Sequence[Trajectory]) -> list[Trajectory]:

@@ -1,17 +1,32 @@
-"""What the commands share: one clear sentence for an expected error, and nothing in argv."""
+"""What the commands share: one clear sentence for an expected error."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import app
 
 EXPECTED = (ValueError, RuntimeError, OSError)
 
 
-def no_arguments(argv: Sequence[str]) -> None:
-  """Refuses positional arguments. Raises app.UsageError."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+def run(main: Callable[[], None], command: str) -> None:
+  """Parses the flags and runs `main`, each of the library's own errors as one sentence."""
+
+  def checked_main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+    with clear_errors(command):
+      main()
+
+  app.run(checked_main, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """absl's parser; a config key that does not exist is one sentence, not a traceback."""
+  try:
+    return app.parse_flags_with_usage(list(argv))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    message = ' '.join(str(argument) for argument in error.args) or repr(error)
+    raise SystemExit(f'--config: {message.strip()}') from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ with the same flags, it goes on where it was. `--config.init=scratch` does witho
 checkpoint; any other value of configs/base.py is changed the same way.
 """
 
+import itertools
 import json
 import os
 import time
@@ -14,12 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from aw_jax.evaluation import report, results
-from aw_jax.training.runner import read_metrics
-from aw_jax.trajectories import read_jsonl, write_atomically
+from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
 from experiments import agent_stages, commands, measures, stages
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -73,9 +73,11 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
         config, workdir, stage, stages.tensorboard_writers))
     fidelity[stage] = watch.time(
         f'measure {stage}', lambda stage=stage: measures.measure_stage(config, workdir, stage))
-  watch.time('imitation', lambda: agent_stages.imitate(
-      config, workdir, stages.tensorboard_writers))
-  watch.time('agent', lambda: agent_stages.improve(config, workdir, stages.tensorboard_writers))
+  for seed in config.agent.seeds:
+    watch.time('imitation', lambda seed=seed: agent_stages.imitate(
+        config, workdir, seed, stages.tensorboard_writers))
+    watch.time('agent', lambda seed=seed: agent_stages.improve(
+        config, workdir, seed, stages.tensorboard_writers))
   agent = watch.time('closed loop', lambda: stages.once(
       os.path.join(workdir, 'evaluation', 'agent.json'),
       lambda: agent_stages.closed_loop(config, workdir)))
@@ -93,32 +95,59 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 def write_report(found: dict[str, Any], workdir: str) -> None:
   """results.json, report.html, figure.png, and the table on the terminal."""
   results.write(os.path.join(workdir, 'results.json'), found)
+  first = found['config']['agent']['seeds'][0]
   folders = {**{stage: os.path.join(workdir, stage) for stage in stages.WORLD_MODEL_STAGES},
-             'imitation': agent_stages.agent_directory(workdir, 'imitation'),
-             'agent': agent_stages.agent_directory(workdir, 'rl')}
-
-  def played(name: str):
-    return list(read_jsonl(os.path.join(workdir, 'evaluation', f'agent_{name}.jsonl')))
-
-  def figures(stage: str):
-    with open(os.path.join(workdir, 'evaluation', f'{stage}.json'), encoding='utf-8') as file:
-      return json.load(file)['figures']
+             'imitation': agent_stages.agent_directory(workdir, 'imitation', first),
+             'agent': agent_stages.agent_directory(workdir, 'rl', first)}
 
   extras = report.Extras(
-      metrics={name: read_metrics(folder) for name, folder in folders.items()},
-      fidelity={stage: figures(stage) for stage in stages.WORLD_MODEL_STAGES},
-      imagined=played('imagined'), replayed=played('w2r'))
+      by_turn={stage: _by_turn(workdir, stage) for stage in stages.WORLD_MODEL_STAGES},
+      metrics={name: os.path.join(folder, 'metrics.jsonl') for name, folder in folders.items()},
+      transcripts=_transcripts(workdir, first))
   report.write_report(found, extras, workdir)
-  print(report.table(found))
+  report.print_table(found)
   print(f'\n{os.path.join(workdir, "report.html")}')
 
 
-def main(argv):
-  commands.no_arguments(argv)
-  with commands.clear_errors('quickstart'):
-    found = run(_CONFIG.value, _WORKDIR.value)
-    write_report(found, _WORKDIR.value)
+def _by_turn(workdir: str, stage: str) -> list[dict[str, Any]]:
+  """Exact match at turn 1, 2, ... over all domains."""
+  with open(os.path.join(workdir, 'evaluation', f'{stage}.json'), encoding='utf-8') as file:
+    figures = json.load(file)['figures']['all']
+  turns = sorted((name for name in figures if name.startswith('turn_')),
+                 key=lambda name: int(name.removeprefix('turn_')))
+  return [figures[name]['exact_match'] for name in turns]
+
+
+def _transcripts(workdir: str, seed: int, count: int = 8) -> list[report.Transcript]:
+  """Imagined episodes beside the same actions in the real world, every domain and outcome."""
+  imagined, real = (
+      list(read_jsonl(agent_stages.episodes_path(workdir, seed, name)))
+      for name in ('imagined', 'w2r'))
+  pairs = [pair for pair in zip(imagined, real, strict=True) if pair[0].turns]
+  pairs.sort(key=lambda pair: (pair[0].success != pair[1].success, -len(pair[0].turns)))
+  step = max(1, len(pairs) // count)
+  return [_transcript(*pair) for pair in pairs[::step][:count]]
+
+
+def _transcript(imagined: Trajectory, real: Trajectory) -> report.Transcript:
+  turns = []
+  for turn, answer in itertools.zip_longest(imagined.turns, real.turns):
+    if turn is not None:
+      turns.append((turn.action, turn.observation, answer.observation if answer else None))
+  checks = (imagined.verification, real.verification)
+  if any(checks):
+    turns.append((imagined.task.verifier.command,
+                  *(check.observation if check else None for check in checks)))
+  outcome = {True: 'solved', False: 'failed', None: 'broken'}
+  return report.Transcript(
+      f'{imagined.task.domain}: {imagined.task.instruction}', turns,
+      f'In imagination {outcome[imagined.success]}, in the real world {outcome[real.success]}.')
+
+
+def main():
+  found = run(_CONFIG.value, _WORKDIR.value)
+  write_report(found, _WORKDIR.value)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  commands.run(main, 'quickstart')

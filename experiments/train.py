@@ -8,7 +8,7 @@ first where it is missing: episodes are collected and packed. `--config.cpt.step
 change any value of configs/base.py.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from experiments import commands, stages
@@ -18,13 +18,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 
-def main(argv):
-  commands.no_arguments(argv)
+def main():
   config = _CONFIG.value
-  with commands.clear_errors('train'):
-    stages.ensure_data(config, _WORKDIR.value)
-    stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
+  stages.ensure_data(config, _WORKDIR.value)
+  stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  commands.run(main, 'train')

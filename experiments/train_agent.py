@@ -9,7 +9,7 @@ on from the newest checkpoint.
 import json
 import os
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from experiments import agent_stages, commands, stages
@@ -20,17 +20,16 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 
-def main(argv):
-  commands.no_arguments(argv)
+def main():
   config, workdir = _CONFIG.value, _WORKDIR.value
-  with commands.clear_errors('train_agent'):
-    stages.ensure_data(config, workdir)
-    agent_stages.imitate(config, workdir, stages.tensorboard_writers)
-    agent_stages.improve(config, workdir, stages.tensorboard_writers)
-    figures = stages.once(os.path.join(workdir, 'evaluation', 'agent.json'),
-                          lambda: agent_stages.closed_loop(config, workdir))
+  stages.ensure_data(config, workdir)
+  for seed in config.agent.seeds:
+    agent_stages.imitate(config, workdir, seed, stages.tensorboard_writers)
+    agent_stages.improve(config, workdir, seed, stages.tensorboard_writers)
+  figures = stages.once(os.path.join(workdir, 'evaluation', 'agent.json'),
+                        lambda: agent_stages.closed_loop(config, workdir))
   print(json.dumps(figures, indent=1))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  commands.run(main, 'train_agent')

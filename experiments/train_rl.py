@@ -6,7 +6,7 @@ It starts from the SFT checkpoint in the work directory. Run again with the same
 from the newest checkpoint.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from experiments import commands, stages
@@ -16,12 +16,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 
-def main(argv):
-  commands.no_arguments(argv)
-  with commands.clear_errors('train_rl'):
-    stages.ensure_data(_CONFIG.value, _WORKDIR.value)
-    stages.train_stage(_CONFIG.value, _WORKDIR.value, 'rl', stages.tensorboard_writers)
+def main():
+  stages.ensure_data(_CONFIG.value, _WORKDIR.value)
+  stages.train_stage(_CONFIG.value, _WORKDIR.value, 'rl', stages.tensorboard_writers)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  commands.run(main, 'train_rl')

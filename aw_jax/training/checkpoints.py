@@ -37,6 +37,7 @@ class Checkpointer:
     existing = read_model_config(self._directory) if has_model(self._directory) else None
     if existing is not None:
       _require_same_model(existing, model, self._directory)
+      _require_same_vocabulary(self._directory, tokenizer)
     else:
       tokenizer.save(self._directory / 'vocabulary.model')
       write_atomically(self._directory / 'model.json', json.dumps(model.to_dict(), indent=1))
@@ -71,6 +72,7 @@ class Checkpointer:
 
 
 def has_model(directory: str | os.PathLike) -> bool:
+  """Whether the folder is one of checkpoints or of an export, finished steps or not."""
   return (epath.Path(directory) / 'model.json').exists()
 
 
@@ -88,6 +90,14 @@ def _require_same_model(found: ModelConfig, wanted: ModelConfig, directory) -> N
       raise CheckpointError(
           f'{directory}: holds a model with {name} = {found.to_dict()[name]}, the config says '
           f'{value}; use another folder or the same config')
+
+
+def _require_same_vocabulary(directory: epath.Path, tokenizer: Tokenizer) -> None:
+  found = Tokenizer.load(directory / 'vocabulary.model').fingerprint
+  if found != tokenizer.fingerprint:
+    raise CheckpointError(
+        f'{directory}: made with vocabulary {found}, not {tokenizer.fingerprint}; use another '
+        'folder or the same vocabulary')
 
 
 def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokenizer]:

@@ -17,6 +17,7 @@ import tqdm
 
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder
+from aw_jax.sampling.sampler import pad_prompts
 from aw_jax.training.objectives import sequence_logprobs
 
 
@@ -36,25 +37,25 @@ class Scored:
 
 def span_logprobs(
     config: ModelConfig, params: Any, sequences: Sequence[Scored], seq_len: int,
-    batch_size: int = 32, progress: str = '') -> np.ndarray:
+    batch_size: int = 8, bucket: int = 256, progress: str = '') -> np.ndarray:
   """Summed log-probability of each sequence's scored span.
 
   Args:
     config: of the decoder, `params` its parameters.
     sequences: what to score.
-    seq_len: tokens of the compiled shape; a longer sequence gets minus infinity.
-    batch_size: sequences at a time.
+    seq_len: a longer sequence gets minus infinity.
+    batch_size: sequences at a time, of like length.
+    bucket: lengths are rounded up to multiples of it, one compilation each.
     progress: label of a progress bar; none where empty.
   Returns:
     float64[len(sequences)], in nats.
   """
   scores = np.full(len(sequences), -np.inf)
   fitting = [i for i, sequence in enumerate(sequences) if len(sequence.tokens) <= seq_len]
+  fitting.sort(key=lambda i: len(sequences[i].tokens))
   for start in tqdm.trange(0, len(fitting), batch_size, desc=progress, disable=not progress):
     rows = fitting[start:start + batch_size]
-    tokens = np.zeros((batch_size, seq_len), np.int32)
-    for row, index in enumerate(rows):
-      tokens[row, :len(sequences[index].tokens)] = sequences[index].tokens
+    tokens, _ = pad_prompts([sequences[i].tokens for i in rows], batch_size, bucket)
     logprobs = np.asarray(_logprobs(Decoder(config), params, tokens), np.float64)
     for row, index in enumerate(rows):
       scored = sequences[index]

@@ -49,9 +49,8 @@ def run_stage(
     The final parameters.
   """
   mesh = partitioning.make_mesh(**config.mesh)
-  optimizer_config = config.optimizer.copy_and_resolve_references()
-  optimizer_config.total_steps = config.steps
-  optimizer = make_optimizer(optimizer_config)
+  optimizer = make_optimizer(
+      ml_collections.ConfigDict({**config.optimizer, 'total_steps': config.steps}))
   with jax.set_mesh(mesh):
     state, shardings = init_state(model, optimizer, mesh, seed)
     if init_params is not None:
