@@ -90,11 +90,16 @@ class Tokenizer:
     return self._model.encode(text)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of `ids`, special tokens written out and padding left out."""
+    """The text of `ids`, special tokens written out and padding left out.
+
+    An id beyond the vocabulary (a model's table may be larger, for even shards) is shown as the
+    replacement character.
+    """
     pieces, plain = [], []
     for index in map(int, ids):
-      if index in self._special_text:
-        pieces += [self._model.decode(plain), self._special_text[index]]
+      if index in self._special_text or index >= self.vocab_size:
+        shown = self._special_text.get(index, '\N{REPLACEMENT CHARACTER}')
+        pieces += [self._model.decode(plain), shown]
         plain = []
       elif index != PAD_ID:
         plain.append(index)

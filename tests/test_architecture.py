@@ -189,8 +189,9 @@ def test_docstrings():
 
 def commands() -> list[str]:
   """The modules of experiments/ that are absl mains."""
+  main = "__name__ == '__main__'"
   return [name for name, path in modules().items()
-          if unit(name) == 'experiments' and "__name__ == '__main__'" in path.read_text(encoding='utf-8')]
+          if unit(name) == 'experiments' and main in path.read_text(encoding='utf-8')]
 
 
 def defined_flags(name: str) -> dict[str, ast.Call]:
