@@ -13,6 +13,7 @@ from typing import Any
 from aw_jax.environments import git_files
 
 SERVERS = ('shop', 'git', 'time')
+PAGE_SIZE = 3  # rows of a list of the shop, as in servers/shop.py
 _SCHEMA = """
 create table customers (id integer primary key, name text, city text);
 create table products (id integer primary key, name text, price integer, stock integer);

@@ -88,7 +88,7 @@ class Shop:
       if product['stock'] < quantity:
         raise ToolError(f'only {product["stock"]} of product {product_id} in stock')
       _add_stock(database, product_id, -quantity)
-      order_id = database.execute('select max(id) from orders').fetchone()[0] + 1
+      order_id = database.execute('select coalesce(max(id), 100) from orders').fetchone()[0] + 1
       database.execute(
           'insert into orders values (?, ?, ?, ?, ?, ?)',
           (order_id, customer_id, product_id, quantity, quantity * product['price'], 'open'))
