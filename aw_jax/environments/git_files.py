@@ -124,7 +124,7 @@ def _write_tree(files: dict[str, bytes], texts: dict[str, str]) -> str:
 
 
 def _index_bytes(blobs: dict[str, str]) -> bytes:
-  """An index whose file times are zero, so that git compares the contents once and fills them in."""
+  """An index whose file times are zero: git compares the contents once and fills them in."""
   data = b'DIRC' + (2).to_bytes(4, 'big') + len(blobs).to_bytes(4, 'big')
   for path, blob in sorted(blobs.items()):
     name = path.encode()

@@ -36,8 +36,8 @@ class McpEnvironment(Environment):
 
   domain = 'mcp'
 
-  def __init__(self, limits: Limits = Limits()):
-    self._limits = limits
+  def __init__(self, limits: Limits | None = None):
+    self._limits = limits or Limits()
     self._servers: dict[str, Server] = {}
     self._server: Server | None = None
     self._restart()

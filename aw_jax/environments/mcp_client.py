@@ -136,7 +136,7 @@ class Server:
       self._errors.truncate(0)  # a server's log is of use for one episode
       return
     command = _command(self._name, self.scratch.path, self._uid, self._limits)
-    self._errors = tempfile.TemporaryFile('a+')
+    self._errors = tempfile.TemporaryFile('a+')  # noqa: SIM115  # lives as long as the server
     self._ready = concurrent.futures.Future()
     self._thread = threading.Thread(
         target=lambda: asyncio.run(self._serve(command)), name=f'mcp {self._name}', daemon=True)
@@ -151,20 +151,19 @@ class Server:
     if self._thread is None:
       raise BrokenEnvironmentError(f'the {self._name} server is not running; reset it first')
     from mcp.shared.exceptions import MCPError
-    from mcp.types import INVALID_PARAMS
-    read_only = self._read_only.get(tool, tool not in self._read_only)
+    from mcp.types import CONNECTION_CLOSED
+    read_only = self._read_only.get(tool, True)  # a tool that is not there changes nothing
+    call = asyncio.run_coroutine_threadsafe(self._session.call_tool(tool, arguments), self._loop)
     try:
-      future = asyncio.run_coroutine_threadsafe(
-          self._session.call_tool(tool, arguments), self._loop)
-      result = future.result(self._limits.call_seconds)
-    except MCPError as error:
-      if error.error.code == INVALID_PARAMS:
-        return Answer(error.error.message, True, read_only)
-      raise self._broken('ended', error) from error
-    except (TimeoutError, concurrent.futures.TimeoutError) as error:
+      result = call.result(self._limits.call_seconds)
+    except TimeoutError as error:
       raise self._broken('did not answer in time', error) from error
-    except (concurrent.futures.CancelledError, OSError, RuntimeError) as error:
-      raise self._broken('ended', error) from error
+    except MCPError as error:
+      if error.error.code == CONNECTION_CLOSED:
+        raise self._broken('ended', error) from error
+      return Answer(error.error.message, True, read_only)
+    except Exception as error:  # an answer that is none, or a loop that has ended
+      raise self._broken('failed', error) from error
     text = '\n'.join(part.text for part in result.content if part.type == 'text')
     is_error = getattr(result, 'is_error', getattr(result, 'isError', False))
     return Answer(text, is_error, read_only)
@@ -251,15 +250,16 @@ def _command(name: str, scratch: str, uid: int, limits: Limits) -> list[str]:
       command += ['--symlink', os.readlink(folder), folder]
     elif os.path.isdir(folder):
       command += ['--ro-bind', folder, folder]
-  command += ['--proc', '/proc', '--dev', '/dev', '--size', str(limits.file_bytes), '--perms', '1777',
-              '--tmpfs', '/tmp']
+  command += ['--proc', '/proc', '--dev', '/dev', '--size', str(limits.file_bytes),
+              '--perms', '1777', '--tmpfs', '/tmp']
   binds = {folder: folder for folder in _python_folders()} | {'/opt/servers': _SERVERS_FOLDER}
   for target, source in binds.items():
     for parent in _parents(target):
       command += ['--perms', '755', '--dir', parent]  # bwrap would keep them to itself
     command += ['--ro-bind', source, target]
   command += ['--bind', scratch, MOUNT, '--symlink', f'{MOUNT}/{WORLD}', '/repo']
-  for variable, value in (_ENVIRONMENT | _git_settings()).items():
+  variables = _ENVIRONMENT | _git_settings() | {'PYTHONPATH': ':'.join(_package_folders())}
+  for variable, value in variables.items():
     command += ['--setenv', variable, value]
   settings = {
       'server': name, 'uid': uid, 'world': f'{MOUNT}/{WORLD}',
@@ -282,12 +282,17 @@ def _parents(path: str) -> list[str]:
   return ['/'.join(parts[:i]) for i in range(2, len(parts))]
 
 
+def _package_folders() -> list[str]:
+  """Where the servers' packages are installed."""
+  found = [importlib.util.find_spec(name) for name in _PACKAGES.values()]
+  return sorted({os.path.dirname(os.path.dirname(spec.origin)) for spec in found if spec})
+
+
 def _python_folders() -> list[str]:
   """Where this interpreter and its packages lie outside /usr, each seen at the same path inside."""
-  packages = [os.path.dirname(os.path.dirname(importlib.util.find_spec(name).origin))
-              for name in _PACKAGES.values() if importlib.util.find_spec(name)]
+  places = (sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix, *_package_folders())
   folders = []
-  for folder in (sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix, *packages):
+  for folder in places:
     within = any(folder == known or folder.startswith(known + '/') for known in ('/usr', *folders))
     if not within:
       folders.append(folder)

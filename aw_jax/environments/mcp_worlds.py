@@ -106,7 +106,7 @@ def _read_git(folder: str) -> str:
 
 
 def _render_git(repository: git_files.Repository) -> str:
-  """Branches and their logs, then the files; a text that differs at HEAD or a tip is shown again."""
+  """Branches and their logs, then the files; a text that differs at HEAD or a tip comes again."""
   lines = [f'branch {repository.head}' if repository.head else 'detached']
   if not repository.head:
     lines.append('log HEAD: ' + ', '.join(repository.log))

@@ -259,4 +259,4 @@ register_domain(
     'aw_jax.environments.terminal_tasks:FAMILIES', 'apt-get install -y bubblewrap')
 register_domain(
     'mcp', 'aw_jax.environments.mcp:McpEnvironment',
-    'aw_jax.environments.mcp_tasks:FAMILIES', "pip install 'aw_jax[environments]'")
+    'aw_jax.environments.mcp_tasks:FAMILIES', "pip install 'mcp>=2.3,<3'")

@@ -10,13 +10,16 @@ from aw_jax.environments.registry import Recipe
 from aw_jax.trajectories import SUBMIT, Verifier
 
 REPOSITORY = '/repo'  # where the server sees it
-WORDS = tuple('amber apple arrow bean bell birch blue boat bread brick cedar clay cloud coral corn '
-              'crow dawn delta drum dune eagle elm fern flint fog fox frost grape green hazel heron '
-              'honey iris iron ivy jade kite lake leaf lemon lime linen maple marsh mint moon moss '
-              'oak olive onyx opal otter pearl pine plum pond quartz rain reed river robin rose '
-              'ruby sage sand slate snow spruce stone swan thyme tin violet wave wheat wren'.split())
-FILES = tuple(f'{stem}.txt' for stem in 'agenda colors crew draft goals guests ideas index list menu '
-              'names notes plan prices rules stock tasks team'.split())
+WORDS = tuple("""
+amber apple arrow bean bell birch blue boat bread brick cedar clay cloud coral corn crow
+dawn delta drum dune eagle elm fern flint fog fox frost grape green hazel heron honey iris
+iron ivy jade kite lake leaf lemon lime linen maple marsh mint moon moss oak olive onyx opal
+otter pearl pine plum pond quartz rain reed river robin rose ruby sage sand slate snow
+spruce stone swan thyme tin violet wave wheat wren
+""".split())
+FILES = tuple(f'{stem}.txt' for stem in (
+    'agenda colors crew draft goals guests ideas index list menu names notes plan prices rules '
+    'stock tasks team').split())
 BRANCHES = tuple('beta dev fix next review spike trial update'.split())
 VERBS = tuple('Add Change Check Clean Edit Fix Improve Revise Tidy Update'.split())
 
@@ -191,7 +194,8 @@ def _status_text(
   tracked = project.commits[1]['files']
   groups = (
       ('Changes to be committed:', [f'modified:   {path}' for path in staged]),
-      ('Changes not staged for commit:', [f'modified:   {path}' for path in left if path in tracked]),
+      ('Changes not staged for commit:',
+       [f'modified:   {path}' for path in left if path in tracked]),
       ('Untracked files:', [path for path in left if path not in tracked]))
   text = f'Repository status:\nOn branch {head}\n'
   text += '\n'.join(f'{title}\n' + ''.join(f'\t{line}\n' for line in lines)

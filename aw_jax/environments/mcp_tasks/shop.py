@@ -16,9 +16,11 @@ LAST_NAMES = tuple('Bell Cole Dunn Ford Gray Hale Kent Lane Marsh Nash Park Quin
                    'Todd Vance Webb York'.split())
 CITIES = tuple('Athens Berlin Bern Cairo Delhi Dublin Lima Lisbon London Lyon Madrid Milan Oslo '
                'Paris Porto Prague Quito Rome Seoul Tokyo Turin Vienna'.split())
-PRODUCTS = tuple('apron basket bench blanket bottle bowl broom candle chair clock cup desk drum fan '
-                 'fork frame hammer jug kettle knife ladder lamp lock mirror mug pan pen pillow '
-                 'plate pot rug saw scarf shelf sofa spoon stool table tent towel tray vase'.split())
+PRODUCTS = tuple("""
+apron basket bench blanket bottle bowl broom candle chair clock cup desk drum fan fork frame
+hammer jug kettle knife ladder lamp lock mirror mug pan pen pillow plate pot rug saw scarf
+shelf sofa spoon stool table tent towel tray vase
+""".split())
 
 
 class Shop:

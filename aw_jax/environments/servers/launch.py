@@ -1,8 +1,8 @@
 """The first process in the sandbox of an MCP server: sets limits, drops root, becomes the server.
 
-Run as a script inside bubblewrap (mcp_client.py), never imported. Its one argument is JSON: 'server'
-('shop', 'git' or 'time'), 'limits' (name of an RLIMIT_ -> value), 'uid' (to drop to, 0 to stay),
-'world' (the directory of the episode's state).
+Run as a script inside bubblewrap (mcp_client.py), never imported. Its one argument is JSON:
+'server' ('shop', 'git' or 'time'), 'limits' (name of an RLIMIT_ -> value), 'uid' (to drop to, 0 to
+stay), 'world' (the directory of the episode's state).
 """
 
 import datetime

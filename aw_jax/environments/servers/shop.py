@@ -17,7 +17,9 @@ PAGE_SIZE = 3  # rows of a list
 _CUSTOMER = 'id, name, city'
 _PRODUCT = 'id, name, price, stock'
 _ORDER = 'id, customer_id, product_id, quantity, total, status'
+_LISTED = 'id, product_id, quantity, status'  # of an order in a list
 _LARGEST = 10**9  # of any number in a call
+_LONGEST = 40  # characters of a city
 
 
 class Shop:
@@ -46,6 +48,8 @@ class Shop:
       _row(database, 'customer', customer_id)
       if not city.strip():
         raise ToolError('city is empty')
+      if len(city) > _LONGEST or not city.isprintable():
+        raise ToolError(f'city must be at most {_LONGEST} printable characters')
       database.execute('update customers set city = ? where id = ?', (city.strip(), customer_id))
       return json.dumps(_row(database, 'customer', customer_id))
 
@@ -71,7 +75,7 @@ class Shop:
     """List the orders of a customer, a page at a time."""
     with self._database() as database:
       _row(database, 'customer', customer_id)
-      query = 'select id, product_id, quantity, status from orders where customer_id = ? order by id'
+      query = f'select {_LISTED} from orders where customer_id = ? order by id'
       return _page(database, 'orders', query, (customer_id,), page)
 
   def get_order(self, order_id: int) -> str:
