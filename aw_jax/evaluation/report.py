@@ -140,7 +140,7 @@ def summary(results: Mapping[str, Any]) -> str:
     against = 'no baseline' if best is None else (
         f'{_percent(best[0])} for the best baseline ({plots.NAMES[best[1]]})')
     worlds.append(f'{own} in {domain} (against {against})')
-  agent = {name: _percent(agent_value['mean']) for name, agent_value in results['agent'].items()}
+  agent = {name: _percent(results['agent'][name]['mean']) for name in AGENT_MEASURES}
   return (
       'On held-out tasks the world model after RL is exactly right on changed-state turns in '
       f'{", ".join(worlds)}. Trained in it, the agent solves {agent["real_success_after"]} of '

@@ -12,7 +12,7 @@ from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data
-from aw_jax.training.checkpoints import Checkpointer
+from aw_jax.training.checkpoints import Checkpointer, load_params
 from aw_jax.training.loop import LoopConfig, train
 from aw_jax.training.metrics import JsonLinesWriter, MetricsWriter
 from aw_jax.training.optimizer import make_optimizer
@@ -48,6 +48,10 @@ def run_stage(
   Returns:
     The final parameters.
   """
+  checkpointer = Checkpointer(directory, model, tokenizer)
+  if checkpointer.latest_step() == config.steps:
+    checkpointer.close()
+    return load_params(directory)[0]
   mesh = partitioning.make_mesh(**config.mesh)
   optimizer = make_optimizer(
       ml_collections.ConfigDict({**config.optimizer, 'total_steps': config.steps}))
@@ -56,7 +60,6 @@ def run_stage(
     if init_params is not None:
       state = state.replace(params=jax.device_put(init_params, shardings.params))
     step = make_train_step(model, objective, optimizer, mesh, shardings)
-    checkpointer = Checkpointer(directory, model, tokenizer)
     metrics = []
 
     def writers(first_step):
