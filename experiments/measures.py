@@ -46,7 +46,7 @@ def predictor(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, sta
               ) -> Predictor:
   """Greedy predictions of a stage's model; it thinks first, except after CPT."""
   c = config.evaluate
-  sampler = Sampler(model, params, tokenizer, c.batch_size, 256, c.max_prompt)
+  sampler = Sampler(model, params, tokenizer, c.batch_size, 512, c.max_prompt)
   world_model = WorldModel(sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens)
 
   def predict(examples: Sequence[TurnExample]) -> list[str | None]:

@@ -199,7 +199,7 @@ class RealWorld:
 
   def play(self, params, tasks, group, seed, temperature=1.0) -> Episodes:
     episodes = [task for task in tasks for _ in range(group)]
-    sampler = Sampler(self._agent_config, params, self._tokenizer, self._count, 128,
+    sampler = Sampler(self._agent_config, params, self._tokenizer, self._count, 256,
                       self._config.agent_slots)
     parts = [
         self._play_batch(sampler, episodes[start:start + self._count], seed + start, temperature)
