@@ -282,6 +282,21 @@ class TestCounterfactual:
     assert '"stock": 1' in world.step(GET_LAMP).observation
     assert 'only 1' in world.step(ORDER_LAMP).observation
 
+  def test_one_that_is_not_followed_by_its_action(self, world):
+    task = made(SHOP)
+    world.reset(task)
+    world.counterfactual(ORDER_LAMP)
+    restock = call_text('restock', product_id=11, quantity=1)
+    assert '"stock": 4' in world.counterfactual(restock).observation
+    assert 'no order 102' in world.step(call_text('get_order', order_id=102)).observation
+    world.counterfactual(call_text('cancel_order', order_id=101))
+    assert world.snapshot() == task.initial_state
+    assert '"stock": 4' in world.step(restock).observation
+    assert '101 1 11 2 10 open' in world.snapshot()
+    world.reset(task)
+    world.counterfactual(ORDER_LAMP)
+    assert '"stock": 3' in world.verify(GET_LAMP)
+
   def test_git_by_hand(self, world):
     task = made(GIT)
     world.reset(task)
