@@ -62,4 +62,5 @@ def main():
                    run_name='__main__')
 
 
-main()
+if __name__ == '__main__':
+  main()
