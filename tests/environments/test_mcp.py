@@ -13,7 +13,15 @@ import pytest
 from hypothesis import strategies as st
 
 from aw_jax import trajectories
-from aw_jax.environments import git_files, mcp, mcp_client, mcp_tasks, mcp_worlds, registry
+from aw_jax.environments import (
+  collect,
+  git_files,
+  mcp,
+  mcp_client,
+  mcp_tasks,
+  mcp_worlds,
+  registry,
+)
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 from aw_jax.environments.episode import run_episode
 from aw_jax.environments.experts import make_policy
@@ -174,6 +182,16 @@ class TestPolicies:
 
   def test_random_agents_solve_nearly_nothing(self, world):
     assert self.solved(world, 'random', 2) < 0.1
+
+  def test_workers_collect_what_one_environment_does(self, world, tmp_path):
+    summary = collect.collect(
+        'mcp', 16, tmp_path, seed=4, workers=2, episodes_per_shard=8, progress=False)
+    assert summary['errors'] == 0 and summary['changed_state_steps'] > 0
+    found = [trajectory for path in sorted(tmp_path.glob('shard-*'))
+             for trajectory in trajectories.read_jsonl(path, 'mcp')]
+    collection = collect.Collection('mcp', 16, 'train', collect.DEFAULT_POLICIES, 4, 8, None, True)
+    assert found == [
+        collect.run_numbered_episode(world, collection, index) for index in range(16)]
 
   def test_mistakes_stay_calls_or_words(self):
     for family in registry.families('mcp'):
@@ -382,7 +400,7 @@ class TestFailures:
   def test_a_hung_server_is_given_up(self):
     task = made(TIME)
     now = call_text('get_current_time', timezone='Asia/Tokyo')
-    with mcp.McpEnvironment(mcp_client.Limits(call_seconds=3)) as environment:
+    with mcp.McpEnvironment(mcp_client.Limits(call_seconds=5)) as environment:
       environment.reset(task)
       pid = server_process('time')
       os.kill(pid, signal.SIGSTOP)
@@ -499,7 +517,9 @@ class TestGitFiles:
 
   def git(self, folder, *arguments):
     command = ['git', '-c', f'safe.directory={folder}', '-C', str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    alone = os.environ | {'GIT_CONFIG_GLOBAL': os.devnull, 'GIT_CONFIG_NOSYSTEM': '1'}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=alone, timeout=60).stdout
 
   def test_git_reads_what_is_written(self, repository):
     folder, _ = repository
