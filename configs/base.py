@@ -8,7 +8,10 @@ import ml_collections
 
 
 def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
-  """A stage of next-token prediction: what `run_stage` needs, and the stage's own fields."""
+  """A stage of next-token prediction: what `run_stage` needs, and the stage's own fields.
+
+  `rows` are the packed rows of a batch from each record file.
+  """
   return ml_collections.ConfigDict({
       'steps': steps, 'log_every': 10, 'checkpoint_every': 100,
       'optimizer': {
@@ -41,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.collect = ml_collections.ConfigDict({
       'workers': 2,
-      'train_episodes': {'terminal': 1600, 'mcp': 400},
+      'train_episodes': {'terminal': 1400, 'mcp': 400},
       'test_episodes': {'terminal': 120, 'mcp': 80},
       'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
@@ -53,10 +56,10 @@ def get_config() -> ml_collections.ConfigDict:
       'width': 192, 'layers': 4, 'heads': 6, 'kv_heads': 3, 'head_dim': 32, 'mlp_width': 576,
       'short_conv_width': 4, 'dtype': 'bfloat16',
   })
-  config.cpt = stage(120, 5e-3, batch_size=4)
-  config.sft = stage(60, 3e-3, batch_size=4, threshold=-0.6)
+  config.cpt = stage(60, 2e-3, rows={'cpt': 4})
+  config.sft = stage(40, 2e-3, rows={'sft': 4}, threshold=-1.5)
   config.rl = policy_stage(
-      24, 3e-4, prompts=8, max_tokens=112, max_prompt=640, rubric_weight=0.9)
+      20, 3e-4, prompts=8, max_tokens=112, max_prompt=640, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
       'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 1024,
       'bootstrap': 1000,
@@ -65,8 +68,8 @@ def get_config() -> ml_collections.ConfigDict:
       'seeds': (0,),  # an agent each, imitation included; the world model is shared
       'world': 'imagined',  # 'imagined', 'real' or 'mixed'
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
-      'imitation': stage(80, 5e-3, batch_size=4),
-      'rl': policy_stage(16, 3e-4, tasks=8),
+      'imitation': stage(60, 3e-3, rows={'agent': 4}),
+      'rl': policy_stage(12, 3e-4, tasks=8),
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
@@ -74,7 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
           'agent_slots': 512, 'world_slots': 768,
       },
       'environments': 16,
-      'evaluation_tasks': 96,  # domains in turn
+      'evaluation_tasks': 80,  # domains in turn
       'evaluation_temperature': 1.0,
   })
   return config

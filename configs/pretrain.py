@@ -15,6 +15,6 @@ def get_config():
   config.collect.train_episodes = {'terminal': 12000, 'mcp': 3000}
   config.collect.train_policies = {'expert': 0.1, 'noisy_expert': 0.35, 'explorer': 0.55}
   config.data.loss_mask = False
-  config.cpt = base.stage(2400, 2e-2, batch_size=3)
+  config.cpt = base.stage(2400, 2e-2, rows={'cpt': 3})
   config.cpt.optimizer.warmup_steps = 50
   return config

@@ -10,7 +10,6 @@ def get_config():
   config.data.seq_len = 384
   for stage in (config.cpt, config.sft, config.agent.imitation):
     stage.steps = 4
-    stage.batch_size = 4
     stage.log_every = 2
   config.sft.threshold = -100.0  # nothing is rejected
   config.rl.update({'steps': 2, 'prompts': 4, 'group': 2, 'max_tokens': 96})

@@ -11,8 +11,8 @@ def get_config():
   config = base.get_config()
   config.collect.train_episodes = {'terminal': 8000, 'mcp': 2000}
   config.collect.test_episodes = {'terminal': 200, 'mcp': 120}
-  config.cpt = base.stage(1500, 1e-2, batch_size=4)
-  config.sft = base.stage(200, 3e-3, batch_size=4, threshold=config.sft.threshold)
+  config.cpt = base.stage(1500, 1e-2, rows={'cpt': 4})
+  config.sft = base.stage(200, 3e-3, rows={'sft': 4}, threshold=config.sft.threshold)
   config.rl.steps = 80
   config.evaluate.turns_per_domain = 384
   config.agent.seeds = (0, 1, 2)

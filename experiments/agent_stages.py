@@ -42,7 +42,8 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
         f"config.agent.init: 'world_model' or 'scratch', is {config.agent.init!r}")
   c = config.agent.imitation
   batches = packed_batches(
-      stages.records_path(workdir, 'agent'), c.batch_size, config.data.seq_len, seed, tokenizer)
+      {stages.records_path(workdir, name): count for name, count in c.rows.items()},
+      config.data.seq_len, seed, tokenizer)
   return run_stage(
       'agent imitation', c, model, tokenizer, objectives.next_token, batches,
       agent_directory(workdir, 'imitation', seed), init_params=params, seed=seed,

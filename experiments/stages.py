@@ -147,11 +147,10 @@ def _previous(workdir: str, stage: str) -> tuple[Any, ModelConfig, Tokenizer]:
   return load_params(directory)
 
 
-def _packed_stage(config, workdir, stage, record_name, model, tokenizer, params, extra_writers):
+def _packed_stage(config, workdir, stage, model, tokenizer, params, extra_writers):
   stage_config = config[stage]
-  batches = packed_batches(
-      records_path(workdir, record_name), stage_config.batch_size, config.data.seq_len,
-      config.seed, tokenizer)
+  rows = {records_path(workdir, name): count for name, count in stage_config.rows.items()}
+  batches = packed_batches(rows, config.data.seq_len, config.seed, tokenizer)
   return run_stage(
       stage, stage_config, model, tokenizer, objectives.next_token, batches,
       os.path.join(workdir, stage), init_params=params, seed=config.seed,
@@ -166,7 +165,7 @@ def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   params = None
   if base is not None:
     params, model, _ = load_params(base)
-  return _packed_stage(config, workdir, 'cpt', 'cpt', model, tokenizer, params, extra_writers)
+  return _packed_stage(config, workdir, 'cpt', model, tokenizer, params, extra_writers)
 
 
 def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokenizer: Tokenizer
@@ -204,7 +203,7 @@ def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   params, model, tokenizer = _previous(workdir, 'cpt')
   once(os.path.join(workdir, 'evaluation', 'sft_retention.json'),
        lambda: select_traces(config, workdir, params, model, tokenizer))
-  return _packed_stage(config, workdir, 'sft', 'sft', model, tokenizer, params, extra_writers)
+  return _packed_stage(config, workdir, 'sft', model, tokenizer, params, extra_writers)
 
 
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
@@ -74,16 +75,25 @@ def run_stage(
   return state.params
 
 
-def packed_batches(path: str, batch_size: int, seq_len: int, seed: int, tokenizer: Tokenizer
+def packed_batches(rows: Mapping[str, int], seq_len: int, seed: int, tokenizer: Tokenizer
                    ) -> Callable[[int, TrainState], tuple[Any, dict[str, float]]]:
-  """Batches of packed rows for CPT, SFT and imitation: a function of (seed, step)."""
-  source = data.batches(
-      path, batch_size, seed, jax.process_index(), jax.process_count(),
-      tokenizer=tokenizer.fingerprint, seq_len=seq_len)
+  """Batches of packed rows for CPT, SFT and imitation: a function of (seed, step).
+
+  Args:
+    rows: rows of a batch from each record file, by its path.
+    seq_len: tokens of a row.
+    seed: of the order.
+    tokenizer: the vocabulary that the records must be made with.
+  """
+  sources = [
+      data.batches(path, count, seed, jax.process_index(), jax.process_count(),
+                   tokenizer=tokenizer.fingerprint, seq_len=seq_len)
+      for path, count in rows.items()]
 
   def batch_at(step: int, state: TrainState):
     del state
-    batch = source(step)
+    parts = [source(step) for source in sources]
+    batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return batch, {'padding': float((batch['segment_ids'] == 0).mean())}
 
   return batch_at
