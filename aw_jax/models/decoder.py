@@ -2,7 +2,8 @@
 
 One module serves training on packed rows (`cache=None`) and everything incremental: prefill, decode
 and ingesting another model's tokens are the same call with a cache, of any number of new tokens.
-A token's cache slot is its position, so a row is rolled back by making its length smaller.
+A token's cache slot is its position, so a row is rolled back by making its length smaller, and by
+putting back the taps of its short convolutions.
 
 Shapes: B batch, L tokens of a packed row, T new tokens, S cache slots, E width, V vocabulary.
 """
@@ -218,8 +219,8 @@ class Decoder(nn.Module):
       float32[B, L, E].
     """
     x = self.embedding[tokens_BxL]
-    for block in self.blocks:
-      x, _ = block(x, positions_BxL, segment_ids_BxL)
+    for block in self.blocks:  # remat counts its static argument, so all of them are given
+      x, _ = block(x, positions_BxL, segment_ids_BxL, None, None, None, None)
     return self.final_norm(x)
 
   def extend(self, cache: Cache, tokens_BxT: jax.Array, counts_B: jax.Array,
