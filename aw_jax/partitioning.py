@@ -28,11 +28,11 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1) -> Mesh:
     PartitioningError: where the sizes do not multiply to the number of devices.
   """
   sizes, devices = [data, fsdp, tensor], jax.device_count()
-  if -1 in sizes:
+  if sizes.count(-1) == 1:
     known = -int(np.prod(sizes))
-    if devices % known == 0:
+    if known and devices % known == 0:
       sizes[sizes.index(-1)] = devices // known
-  if int(np.prod(sizes)) != devices:
+  if min(sizes) < 1 or int(np.prod(sizes)) != devices:
     raise PartitioningError(
         f'mesh data={data}, fsdp={fsdp}, tensor={tensor} does not divide {devices} devices')
   # Linen's logical constraints need Auto axes; make_mesh's own default is Explicit.
