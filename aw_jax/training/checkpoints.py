@@ -77,11 +77,14 @@ def has_model(directory: str | os.PathLike) -> bool:
 
 
 def read_model_config(directory: str | os.PathLike) -> ModelConfig:
-  """Raises CheckpointError where the folder holds no checkpoint."""
+  """Raises CheckpointError where the folder holds no checkpoint, or a damaged one."""
   path = epath.Path(directory) / 'model.json'
   if not path.exists():
     raise CheckpointError(f'{directory}: no model.json, so no checkpoint; train one first')
-  return ModelConfig.from_dict(json.loads(path.read_text()))
+  try:
+    return ModelConfig.from_dict(json.loads(path.read_text()))
+  except ValueError as error:
+    raise CheckpointError(f'{path}: no model config ({error}); train in another folder') from error
 
 
 def _require_same_model(found: ModelConfig, wanted: ModelConfig, directory) -> None:
@@ -115,7 +118,9 @@ def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokeniz
   step = steps.latest_step()
   if step is None:
     raise CheckpointError(f'{directory}: no finished step; train it first')
-  restored = steps.restore(step, args=ocp.args.StandardRestore())
+  # Sharded as it was saved where there are as many devices, else whole on the first one.
+  restored = steps.restore(step, args=ocp.args.StandardRestore(
+      fallback_sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])))
   steps.close()
   return restored['params'], config, tokenizer
 
