@@ -66,16 +66,19 @@ def train(
     batch, batch_metrics = batch_at(step, state)
     state, metrics = train_step(state, batch)
     done = step + 1
-    if done % config.log_every == 0 or done == config.total_steps:
+    logs = done % config.log_every == 0 or done == config.total_steps
+    saves = done % config.checkpoint_every == 0 or done == config.total_steps
+    if logs or saves:  # what is saved must be finite too, or a restart would go on from nothing
       scalars = {**batch_metrics, **{k: float(v) for k, v in jax.device_get(metrics).items()}}
       if not math.isfinite(scalars['loss']):
         raise DivergedError(
             f'{config.name}: loss is {scalars["loss"]} at step {done}; it was finite at step '
             f'{last_good}. Lower the learning rate or look at batches {last_good} to {step}')
       last_good = done
+    if logs:
       for writer in outputs:
         writer.write_scalars(done, scalars)
         writer.flush()
-    if done % config.checkpoint_every == 0 or done == config.total_steps:
+    if saves:
       checkpointer.save(state)
   return state

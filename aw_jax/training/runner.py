@@ -59,7 +59,8 @@ def run_stage(
   with jax.set_mesh(mesh):
     state, shardings = init_state(model, optimizer, mesh, seed)
     if init_params is not None:
-      state = state.replace(params=jax.device_put(init_params, shardings.params))
+      # Copied, since the first step donates its state: the caller's parameters stay whole.
+      state = state.replace(params=jax.device_put(init_params, shardings.params, may_alias=False))
     step = make_train_step(model, objective, optimizer, mesh, shardings)
     metrics = []
 
