@@ -1,0 +1,113 @@
+"""Batches sampled from the parameters being trained."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from aw_jax.models.config import ModelConfig
+from aw_jax.models.decoder import Decoder, init_params
+from aw_jax.tokenizer import IM_END, Tokenizer
+from aw_jax.training import objectives
+from aw_jax.training.reinforcement import GroupSampler
+from aw_jax.training.state import TrainState
+
+GROUP, MAX_TOKENS = 3, 6
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+  return Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
+
+
+@pytest.fixture(scope='module')
+def config(tokenizer):
+  return ModelConfig(
+    vocab_size=-(-tokenizer.vocab_size // 64) * 64, width=12, layers=1, heads=2, kv_heads=1,
+    head_dim=6, mlp_width=16, short_conv_width=2, dtype='float32')
+
+
+def random_params(config, seed):
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
+  return jax.tree.map(lambda x: rng.normal(0.1, 0.3, x.shape).astype(np.float32), shapes)
+
+
+class Setting:
+  """Records of every length, and a reward that notes what it was asked."""
+
+  def __init__(self, config, tokenizer):
+    self.config, self.tokenizer, self.asked = config, tokenizer, []
+
+  def records(self, index):
+    rng = np.random.default_rng(index)
+    return [{'prompt': rng.integers(2, 100, length).tolist(), 'name': f'{index}.{length}'}
+            for length in (4, 9, 1)]
+
+  def reward(self, texts, records):
+    self.asked.append(([*texts], [record['name'] for record in records]))
+    return np.array([len(text) for text in texts], np.float64)
+
+  def sampler(self, seed=0):
+    return GroupSampler(self.config, self.tokenizer, self.records, self.reward, GROUP, MAX_TOKENS,
+                        16, 1.0, 2, seed)
+
+
+def state(config, seed=0):
+  return TrainState(np.int32(0), random_params(config, seed), ())
+
+
+@pytest.fixture(scope='module')
+def setting(config, tokenizer):
+  return Setting(config, tokenizer)
+
+
+def test_a_batch_holds_what_was_sampled(setting, config, tokenizer):
+  setting.asked.clear()
+  batch, metrics = setting.sampler()(0, state(config))
+  assert batch['completions'].shape == (3, GROUP, MAX_TOKENS)
+  for prompt, length, record in zip(
+      batch['prompts'], batch['prompt_lengths'], setting.records(0), strict=True):
+    assert prompt[:length].tolist() == record['prompt'] and not prompt[length:].any()
+  (texts, names), = setting.asked
+  assert names == ['0.4'] * GROUP + ['0.9'] * GROUP + ['0.1'] * GROUP
+  said = batch['completions'].reshape(-1, MAX_TOKENS)
+  lengths = batch['completion_lengths'].reshape(-1)
+  assert texts == [tokenizer.decode(row[:count]) for row, count in zip(said, lengths, strict=True)]
+  rewards = np.array([len(text) for text in texts], np.float64).reshape(3, GROUP)
+  deviation = rewards.std(axis=1, keepdims=True)
+  expected = (rewards - rewards.mean(axis=1, keepdims=True)) / np.where(deviation, deviation, 1)
+  np.testing.assert_allclose(batch['advantages'], expected, rtol=1e-4, atol=1e-5)
+  assert metrics['reward'] == pytest.approx(rewards.mean(), rel=1e-6)
+  assert metrics['zero_variance_groups'] == pytest.approx((deviation == 0).mean())
+  assert metrics['completion_tokens'] == pytest.approx(lengths.mean())
+  stop = tokenizer.special(IM_END)
+  ended = [stop in row[:count].tolist() for row, count in zip(said, lengths, strict=True)]
+  assert metrics['unfinished'] == pytest.approx(1 - np.mean(ended))
+
+
+def test_sampled_logprobs_are_the_trainers(setting, config):
+  """Within 1e-4, so the first update's importance ratios are 1 and nothing is clipped."""
+  batch, _ = setting.sampler()(0, state(config))
+  found = jax.jit(lambda params: objectives.completion_logprobs(
+    Decoder(config), params, batch['prompts'], batch['prompt_lengths'], batch['completions'],
+    batch['completion_lengths']))(random_params(config, 0))
+  assert batch['completion_lengths'].sum() > 10
+  np.testing.assert_allclose(found, batch['sampled_logprobs'], rtol=0, atol=1e-4)
+
+
+def test_updates_share_a_batch_and_the_next_is_another(setting, config):
+  setting.asked.clear()
+  sampler = setting.sampler()
+  first, _ = sampler(0, state(config))
+  second, _ = sampler(1, state(config, seed=1))  # parameters have moved, the batch has not
+  assert second is first and len(setting.asked) == 1
+  third, _ = sampler(2, state(config, seed=1))
+  assert (third['prompts'] != first['prompts']).any() and len(setting.asked) == 2
+
+
+def test_a_batch_is_a_function_of_step_parameters_and_seed(setting, config):
+  one, other = (setting.sampler()(4, state(config))[0] for _ in range(2))
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+  other, _ = setting.sampler(seed=1)(4, state(config))
+  assert (one['completions'] != other['completions']).any()
