@@ -1,0 +1,88 @@
+"""One train step on meshes of eight virtual CPU devices equals that of a single device."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from aw_jax import partitioning
+from aw_jax.partitioning import PartitioningError
+
+HERE = pathlib.Path(__file__).parent
+GOLDEN = HERE / 'golden' / 'shardings.json'
+MESHES = ('1x1x1', '8x1x1', '1x8x1', '2x1x4', '2x2x2')
+
+
+@pytest.fixture(scope='module')
+def on_eight_devices(tmp_path_factory):
+  """What `eight_devices.py` found: the devices of a process are fixed when it starts."""
+  out = tmp_path_factory.mktemp('partitioning') / 'found.json'
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'PYTHONPATH': str(HERE.parent)}
+  subprocess.run(
+    [sys.executable, HERE / 'eight_devices.py', out, *MESHES], cwd=HERE.parent, env=environment,
+    check=True, timeout=300)
+  return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize('mesh', MESHES[1:])
+def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, mesh):
+  one, many = (on_eight_devices['steps'][name] for name in (MESHES[0], mesh))
+  assert many['loss'] == pytest.approx(one['loss'], rel=1e-5)
+  assert many['loss_weight'] == one['loss_weight']
+  assert many['relative_error'].keys() == one['relative_error'].keys()
+  for name, error in many['relative_error'].items():
+    assert error < 1e-5, f'gradient of {name}'
+
+
+def test_shardings_are_the_golden_ones(on_eight_devices):
+  """UPDATE_GOLDEN=1 rewrites them."""
+  text = json.dumps(on_eight_devices['shardings'], indent=1) + '\n'
+  if os.environ.get('UPDATE_GOLDEN'):
+    GOLDEN.write_text(text)
+  assert text == GOLDEN.read_text()
+
+
+def test_moments_follow_their_parameters(on_eight_devices):
+  found = on_eight_devices['shardings']
+  for name, spec in found['parameters'].items():
+    moments = [other for path, other in found['optimizer'].items() if path.endswith(name)]
+    assert moments and all(moment == spec for moment in moments), name
+
+
+def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):
+  assert on_eight_devices['replicated'] == (
+    "['table']: 4194304 bytes replicated on 8 devices; give it a logical axis that AXIS_RULES maps "
+    'to the mesh')
+  assert on_eight_devices['sharded'] == on_eight_devices['small'] == ''
+
+
+def test_a_checkpoint_of_eight_devices_is_read_on_one(on_eight_devices):
+  """In a process of one device: this one."""
+  from aw_jax.training.checkpoints import load_params
+  params, _, _ = load_params(on_eight_devices['checkpoint'])
+  total = sum(float(abs(x).sum()) for x in _leaves(params))
+  assert total == pytest.approx(on_eight_devices['checkpoint_sum'], rel=1e-5)
+
+
+def _leaves(tree):
+  if isinstance(tree, dict):
+    return [leaf for value in tree.values() for leaf in _leaves(value)]
+  return [tree]
+
+
+@pytest.mark.parametrize('sizes', [
+  {'data': 3}, {'data': 2, 'fsdp': 1}, {'tensor': 5}, {'data': 0}, {'data': -1, 'fsdp': -1}])
+def test_a_mesh_that_does_not_fit_is_one_sentence(sizes):
+  with pytest.raises(PartitioningError, match=r'^mesh data=.* does not divide 1 devices$'):
+    partitioning.make_mesh(**sizes)
+
+
+def test_on_one_device_nothing_is_refused():
+  import jax.numpy as jnp
+  mesh = partitioning.make_mesh()
+  partitioning.assert_sharded({'table': jnp.zeros((1024, 1024))}, mesh)

@@ -1,0 +1,96 @@
+"""kill -9 at random moments, then the same command again: bitwise the unbroken run."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from aw_jax.training.checkpoints import load_params
+from aw_jax.training.runner import read_metrics
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+STEPS = {'next_token': 80, 'rl': 12, 'agent': 8}
+
+
+class Command:
+  """The same command, for one work directory, again and again; compiled programs are shared."""
+
+  def __init__(self, workdir, cache):
+    self.workdir = workdir
+    self._environment = os.environ | {
+      'PYTHONPATH': str(ROOT), 'JAX_COMPILATION_CACHE_DIR': str(cache),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
+
+  def start(self):
+    return subprocess.Popen(
+      [sys.executable, HERE / 'interrupted_run.py', self.workdir], env=self._environment,
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+  def finish(self):
+    process = self.start()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+  def kill_at(self, stage, step, delay):
+    """Kills the command `delay` seconds after `stage` has logged `step`, wherever that finds it."""
+    process = self.start()
+    deadline = time.monotonic() + 300
+    while self.progress(stage) < step and process.poll() is None and time.monotonic() < deadline:
+      time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+
+  def progress(self, stage):
+    lines = read_metrics(self.workdir / stage)
+    return lines[-1]['step'] if lines else -1
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """(unbroken, broken) work directories; where the second was killed is printed."""
+  folder = tmp_path_factory.mktemp('resume')
+  unbroken, broken = (Command(folder / name, folder / 'cache') for name in ('unbroken', 'broken'))
+  unbroken.finish()
+  seed = int.from_bytes(os.urandom(4), 'big')
+  rng = random.Random(seed)
+  for stage, steps in STEPS.items():
+    for _ in range(2):
+      # The first step of a stage is reached with step -1 asked: before it has logged anything.
+      moment = (rng.choice([-1, *range(2, steps, 2)]), rng.uniform(0, 0.15))
+      print(f'seed {seed}: killed in {stage} {moment[1]:.3f} s after step {moment[0]}')
+      broken.kill_at(stage, *moment)
+  broken.finish()
+  return unbroken.workdir, broken.workdir
+
+
+@pytest.mark.parametrize('stage', STEPS)
+def test_final_parameters_are_bitwise_those_of_the_unbroken_run(runs, stage):
+  one, other = (load_params(workdir / stage)[0] for workdir in runs)
+  jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), one, other)
+
+
+@pytest.mark.parametrize('stage', STEPS)
+def test_every_logged_step_stands_in_the_metrics_once(runs, stage):
+  unbroken, broken = (read_metrics(workdir / stage) for workdir in runs)
+  assert [line['step'] for line in broken] == list(range(2, STEPS[stage] + 1, 2))
+  assert broken == unbroken
+
+
+def test_there_was_something_to_lose(runs):
+  """Every stage moved the parameters, and its rewards had a gradient to follow."""
+  workdir = runs[0]
+  before = load_params(workdir / 'next_token')[0]
+  for stage in ('rl', 'agent'):
+    after = load_params(workdir / stage)[0]
+    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, after)
+    assert max(jax.tree.leaves(changes)) > 1e-4
+    assert min(line['zero_variance_groups'] for line in read_metrics(workdir / stage)) < 1
