@@ -22,11 +22,25 @@ def run(main: Callable[[], None], command: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   """absl's parser; a config key that does not exist is one sentence, not a traceback."""
-  try:
+  with config_errors():
     return app.parse_flags_with_usage(list(argv))
+
+
+@contextlib.contextmanager
+def config_errors() -> Iterator[None]:
+  """Ends the program with one sentence where a config key does not exist or a value is not one.
+
+  The values of a config file with a default are read where its flag is defined, the others where
+  the flags are parsed: both stand inside this.
+  """
+  try:
+    yield
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    message = ' '.join(str(argument) for argument in error.args) or repr(error)
-    raise SystemExit(f'--config: {message.strip()}') from error
+    reason = error
+    while reason.args and isinstance(reason.args[0], Exception):  # ml_collections nests them
+      reason = reason.args[0]
+    message = ' '.join(str(argument) for argument in reason.args) or repr(reason)
+    raise SystemExit(f'--config: {" ".join(message.split())}') from error
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ from aw_jax.evaluation import report, results
 from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
 from experiments import agent_stages, commands, measures, stages
 
-_CONFIG = config_flags.DEFINE_config_file(
-    'config', 'configs/quickstart.py', 'Config file, see configs/base.py for its values.',
-    lock_config=True)
+with commands.config_errors():
+  _CONFIG = config_flags.DEFINE_config_file(
+      'config', 'configs/quickstart.py', 'Config file, see configs/base.py for its values.',
+      lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 

@@ -14,9 +14,10 @@ from ml_collections import config_flags
 
 from experiments import agent_stages, commands, stages
 
-_CONFIG = config_flags.DEFINE_config_file(
-    'config', 'configs/agent.py', 'Config file, see configs/base.py for its values.',
-    lock_config=True)
+with commands.config_errors():
+  _CONFIG = config_flags.DEFINE_config_file(
+      'config', 'configs/agent.py', 'Config file, see configs/base.py for its values.',
+      lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 

@@ -11,8 +11,10 @@ from ml_collections import config_flags
 
 from experiments import commands, stages
 
-_CONFIG = config_flags.DEFINE_config_file(
-    'config', 'configs/rl.py', 'Config file, see configs/base.py for its values.', lock_config=True)
+with commands.config_errors():
+  _CONFIG = config_flags.DEFINE_config_file(
+      'config', 'configs/rl.py', 'Config file, see configs/base.py for its values.',
+      lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 
