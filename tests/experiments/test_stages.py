@@ -1,0 +1,148 @@
+"""What the commands do with their work directory: once, whole, and by one config."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from aw_jax.trajectories import TrajectoryError
+from configs import base, smoke
+from experiments import agent_stages, quickstart, stages
+from experiments.stages import StageError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def refusal(*arguments, **environment):
+  """The one sentence with which a command refuses."""
+  run = subprocess.run(
+    [sys.executable, '-m', *arguments], cwd=ROOT, env=os.environ | environment,
+    capture_output=True, text=True, timeout=180, check=False)
+  assert run.returncode == 1 and 'Traceback' not in run.stderr, run.stderr
+  return run.stderr.strip().splitlines()[-1]
+
+
+def test_once_computes_once(tmp_path):
+  calls = []
+
+  def compute():
+    calls.append(1)
+    return {'found': [1.5, None]}
+
+  path = tmp_path / 'evaluation' / 'x.json'
+  for _ in range(2):
+    assert stages.once(path, compute) == {'found': [1.5, None]}
+  assert len(calls) == 1
+
+
+def test_once_leaves_nothing_of_what_failed(tmp_path):
+  def fail():
+    raise RuntimeError('no')
+
+  with pytest.raises(RuntimeError):
+    stages.once(tmp_path / 'x.json', fail)
+  with pytest.raises(TypeError):
+    stages.once(tmp_path / 'x.json', lambda: object())
+  assert list(tmp_path.iterdir()) == []
+  assert stages.once(tmp_path / 'x.json', lambda: 3) == 3
+
+
+def test_a_work_directory_belongs_to_one_config(tmp_path):
+  config = base.get_config()
+  quickstart.claim_workdir(config, str(tmp_path))
+  quickstart.claim_workdir(base.get_config(), str(tmp_path))
+  config.cpt.optimizer.peak_lr = 0.5
+  with pytest.raises(StageError) as error:
+    quickstart.claim_workdir(config, str(tmp_path))
+  before = base.get_config().cpt.optimizer.peak_lr
+  assert str(error.value) == (
+    f'{tmp_path}: was made with config.cpt.optimizer.peak_lr = {before}, now it is 0.5; '
+    'use another --workdir')
+  assert json.loads((tmp_path / 'config.json').read_text()) == json.loads(
+    base.get_config().to_json())
+
+
+def test_missing_stages_say_what_to_run_first(tmp_path):
+  config = base.get_config()
+  for stage, needed in (('sft', 'cpt'), ('rl', 'sft')):
+    with pytest.raises(StageError, match=f"no checkpoint; train the stage '{needed}' first"):
+      stages.train_stage(config, str(tmp_path), stage)
+  config.init = str(tmp_path / 'none')
+  with pytest.raises(StageError, match=r'no checkpoint in .*none; use --config.init=scratch'):
+    stages.init_directory(config)
+  config.agent.init = 'nothing'
+  config.init = 'base'
+  with pytest.raises(StageError, match="agent.init: 'world_model' or 'scratch', is 'nothing'"):
+    agent_stages.imitate(config, str(tmp_path), 0)
+  with pytest.raises(StageError, match="'dream' is not one of imagined, real, mixed"):
+    with agent_stages.open_world(config, str(tmp_path), 'dream', None, None):
+      pass
+
+
+def test_task_batches_go_through_the_domains_without_repeating():
+  tasks = [task for index in range(4)
+           for task in agent_stages.task_batch(('terminal', 'mcp'), 'train', 4 * index, 4, seed=0)]
+  assert [task.domain for task in tasks] == ['terminal', 'mcp'] * 8
+  assert len({task.id for task in tasks}) == 16
+  held_out = agent_stages.held_out_tasks(smoke.get_config())
+  assert {task.split for task in held_out} == {'test'}
+  assert not {task.id for task in held_out} & {task.id for task in tasks}
+
+
+def episodes(workdir, *lines):
+  """A folder of collected episodes with one shard."""
+  folder = pathlib.Path(stages.trajectories_folder(str(workdir), 'terminal', 'train'))
+  folder.mkdir(parents=True)
+  path = folder / 'shard-00000-of-00001.jsonl'
+  path.write_text(''.join(lines))
+  return path
+
+
+TASK = {
+  'id': 'terminal/x/1', 'domain': 'terminal', 'family': 'x', 'split': 'train', 'seed': 1,
+  'instruction': 'Do.', 'initial_state': '', 'setup': {}, 'max_turns': 3,
+  'verifier': {'kind': 'answer', 'expected': '1'}}
+GOOD = {'task': TASK, 'policy': 'expert', 'turns': [{'action': 'ls', 'observation': 'a'}]}
+
+
+def line(value):
+  return json.dumps(value) + '\n'
+
+
+@pytest.mark.parametrize(('bad', 'message'), [
+  ('{"task": {"id"\n', r':2: not JSON: .*column'),
+  (json.dumps(GOOD)[:-5], ':2: not JSON: .*a torn line, without end; collect this file again'),
+  (line({**GOOD, 'turns': [{'action': 'ls'}]}), r':2\.turns\[0\]\.observation: missing'),
+  (line({**GOOD, 'turns': [{'action': ' ', 'observation': ''}]}), r':2\.turns\[0\]\.action: empty'),
+  (line({**GOOD, 'task': {**TASK, 'domain': 'mcp'}}), r":2\.task\.domain: 'mcp' in a file of")])
+def test_corrupt_episodes_are_named_by_file_line_and_field(tmp_path, bad, message):
+  path = episodes(tmp_path, line(GOOD), bad)
+  config = base.get_config()
+  config.domains = ('terminal',)
+  with pytest.raises(TrajectoryError, match=str(path) + message):
+    stages.read_trajectories(config, str(tmp_path), 'train')
+  assert path.read_text() == line(GOOD) + bad
+
+
+def test_broken_episodes_are_left_out(tmp_path):
+  episodes(tmp_path, line(GOOD), line({**GOOD, 'error': 'the sandbox died'}), line(GOOD))
+  config = base.get_config()
+  config.domains = ('terminal',)
+  assert len(stages.read_trajectories(config, str(tmp_path), 'train')) == 2
+
+
+def test_a_key_that_does_not_exist_is_one_sentence(tmp_path):
+  message = refusal('experiments.train', f'--workdir={tmp_path / "run"}', '--config.cpt.stepz=3')
+  assert message == '--config: \'stepz\' Did you mean "steps" instead of "stepz"?'
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_missing_bwrap_says_how_to_install_it(tmp_path):
+  empty = tmp_path / 'bin'
+  empty.mkdir()
+  message = refusal('experiments.train', f'--workdir={tmp_path / "run"}', PATH=str(empty))
+  assert message.startswith('train: ')
+  assert 'bwrap' in message and 'apt-get install -y bubblewrap' in message
