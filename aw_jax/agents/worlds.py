@@ -134,6 +134,8 @@ def read_row(tokenizer: Tokenizer, out: Rollout, row: int, task: Task) -> Trajec
     if not length:
       break
     action = tokenizer.decode(out.actions[row, k, :length]).removesuffix(IM_END)
+    if not action.strip():  # tokens without text: as in a real world, nothing was done
+      return Trajectory(task, 'agent', tuple(turns), success=False)
     if submission_of(action) is not None:
       submission = submission_of(action)
     elif out.answered[row, k]:
