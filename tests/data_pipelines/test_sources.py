@@ -89,7 +89,7 @@ def test_a_torn_line_is_named(tmp_path, trajectory, write_folder):
   path, = tmp_path.glob('shard-*')
   path.write_text(path.read_text()[:-200])
   message = _error(tmp_path)
-  assert message.startswith(f'/{path.name}:2: not JSON') and 'the line is torn' in message
+  assert message.startswith(f'/{path.name}:2: not JSON') and 'torn line' in message
 
 
 def test_the_pools_are_those_of_the_registry(trajectory):
