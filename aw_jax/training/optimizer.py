@@ -7,14 +7,21 @@ from optax import contrib
 SCHEDULES = ('cosine', 'constant', 'linear')
 
 
+class OptimizerConfigError(ValueError):
+  """No such optimiser or schedule; the message lists those there are."""
+
+
 def schedule(config) -> optax.Schedule:
   """Linear warm-up to `peak_lr`, then 'cosine' or 'linear' to a tenth of it, or 'constant'.
 
   Args:
     config: `peak_lr`, `warmup_steps`, `total_steps`, `schedule`.
+  Raises:
+    OptimizerConfigError: for an unknown schedule.
   """
   if config.schedule not in SCHEDULES:
-    raise ValueError(f'schedule: {config.schedule!r} is not one of {", ".join(SCHEDULES)}')
+    raise OptimizerConfigError(
+        f'optimizer.schedule: {config.schedule!r} is not one of {", ".join(SCHEDULES)}')
   warmup = min(config.warmup_steps, max(config.total_steps - 1, 0))
   rest = max(config.total_steps - warmup, 1)
   decay = {
@@ -43,6 +50,8 @@ def make_optimizer(config) -> optax.GradientTransformation:
   Args:
     config: `name`, `weight_decay`, `clip_norm`, `adam_lr_ratio` (Adam's learning rate as a share of
       Muon's), and the fields of `schedule`.
+  Raises:
+    OptimizerConfigError: for an unknown optimiser or schedule.
   """
   rate = schedule(config)
   if config.name == 'adamw':
@@ -54,5 +63,5 @@ def make_optimizer(config) -> optax.GradientTransformation:
         adam_learning_rate=lambda step: config.adam_lr_ratio * rate(step),
         muon_weight_dimension_numbers=_muon_dimensions)
   else:
-    raise ValueError(f"optimizer.name: 'adamw' or 'muon', is {config.name!r}")
+    raise OptimizerConfigError(f"optimizer.name: 'adamw' or 'muon', is {config.name!r}")
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)

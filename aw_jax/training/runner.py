@@ -22,6 +22,10 @@ from aw_jax.training.state import TrainState, init_state, make_train_step
 ExtraWriters = Callable[[str], Sequence[MetricsWriter]]
 
 
+class StageConfigError(ValueError):
+  """A stage's config cannot work; the message names the field and what it allows."""
+
+
 def no_writers(directory: str) -> Sequence[MetricsWriter]:
   """Metrics go to `metrics.jsonl` alone."""
   del directory
@@ -48,7 +52,14 @@ def run_stage(
     extra_writers: given the directory, further metrics writers.
   Returns:
     The final parameters.
+  Raises:
+    StageConfigError: where a checkpoint would fall within the updates of one batch of samples.
   """
+  updates = config.get('updates_per_batch', 1)
+  if config.checkpoint_every % updates:
+    raise StageConfigError(
+        f'{name}: checkpoint_every = {config.checkpoint_every} is no multiple of updates_per_batch '
+        f'= {updates}; a run could not go on from such a checkpoint as if unbroken')
   checkpointer = Checkpointer(directory, model, tokenizer)
   if checkpointer.latest_step() == config.steps:
     checkpointer.close()

@@ -8,11 +8,12 @@ import sys
 import time
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
 from aw_jax.training.checkpoints import load_params
-from aw_jax.training.runner import read_metrics
+from aw_jax.training.runner import StageConfigError, read_metrics, run_stage
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -94,3 +95,11 @@ def test_there_was_something_to_lose(runs):
     changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, after)
     assert max(jax.tree.leaves(changes)) > 1e-4
     assert min(line['zero_variance_groups'] for line in read_metrics(workdir / stage)) < 1
+
+
+def test_a_checkpoint_within_the_updates_of_one_batch_is_refused(tmp_path):
+  """The samples of the interrupted batch came from parameters that no checkpoint holds."""
+  config = ml_collections.ConfigDict({'steps': 6, 'checkpoint_every': 3, 'updates_per_batch': 2})
+  with pytest.raises(StageConfigError, match='rl: checkpoint_every = 3 is no multiple of updates'):
+    run_stage('rl', config, None, None, None, None, str(tmp_path / 'rl'))
+  assert not (tmp_path / 'rl').exists()
