@@ -73,8 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
-          'turns': 8, 'max_action': 40, 'max_answer': 80, 'max_observation': 72,
-          'agent_slots': 512, 'world_slots': 768,
+          'turns': 8, 'max_action': 48, 'max_answer': 128, 'max_observation': 124,
+          'agent_slots': 768, 'world_slots': 1024,
       },
       'environments': 16,
       'evaluation_tasks': 80,  # domains in turn
