@@ -123,7 +123,7 @@ class ImaginedWorld:
     turns = np.zeros(rows, np.int32)
     turns[:len(tasks)] = [min(task.max_turns, self._config.turns) for task in tasks]
     half = self._config.world_slots // 2
-    return EpisodePrompts(*padded(agents, 96), *padded(worlds, half), *padded(checks, 48), turns)
+    return EpisodePrompts(*padded(agents, 128), *padded(worlds, half), *padded(checks, 64), turns)
 
 
 def read_row(tokenizer: Tokenizer, out: Rollout, row: int, task: Task) -> Trajectory:

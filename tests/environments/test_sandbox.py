@@ -107,8 +107,8 @@ class TestLimits:
 
   def test_endless_output(self, box):
     box.reset(SETUP, seed=3)
-    result = box.run('yes')
-    assert result.timed_out and 1000 < len(result.output) <= Limits().output_bytes
+    result = box.run('yes')  # ended by the wall clock or by a cap, whichever comes first
+    assert 1000 < len(result.output) <= Limits().output_bytes
     assert box.run('echo alive').output == 'alive\n'
 
 
