@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import app
+from absl import app, logging
 
 EXPECTED = (ValueError, RuntimeError, OSError)
 
@@ -14,6 +14,7 @@ def run(main: Callable[[], None], command: str) -> None:
   def checked_main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+    logging.set_verbosity(logging.WARNING)  # Orbax notes every step of a checkpoint
     with clear_errors(command):
       main()
 
