@@ -21,8 +21,6 @@ from aw_jax.training import rejection
 from aw_jax.training.checkpoints import load_params
 from experiments import stages
 
-BASELINES = ('copy_last', 'nearest_action', 'ngram')
-
 
 def held_out_examples(config, workdir: str) -> list[TurnExample]:
   """Turns of test trajectories: at most `turns_per_domain`, the same ones for every predictor."""
@@ -116,7 +114,7 @@ def measure_baselines(config, workdir: str) -> dict[str, Any]:
     ngram = NGram(stages.load_tokenizer(config, workdir), train)
     found = {}
     for name, baseline in zip(
-        BASELINES, (CopyLastObservation(train), NearestAction(train), ngram), strict=True):
+        results.BASELINES, (CopyLastObservation(train), NearestAction(train), ngram), strict=True):
       report = evaluate(baseline, examples, resamples=config.evaluate.bootstrap, seed=config.seed)
       found_nll = {} if name != 'ngram' else {
           domain: ngram.nll([e for e in examples if e.domain == domain])
