@@ -1,7 +1,9 @@
 """The tool servers as an environment: real servers in their sandboxes."""
 
+import contextlib
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -80,17 +82,17 @@ def descendants(pid):
   return found
 
 
-def server_process(name):
-  """The process of this test's own server `name`; the newest where there are several."""
-  for pid in sorted(descendants(os.getpid()), reverse=True):
-    try:
-      with open(f'/proc/{pid}/cmdline', encoding='utf-8') as file:
-        program, _, arguments = file.read().partition('\0')
-    except (FileNotFoundError, ProcessLookupError):  # it ended since it was listed
-      continue
-    if 'bwrap' not in program and f'"server": "{name}"' in arguments:
-      return pid
-  raise AssertionError(f'no process of the {name} server')
+def server_process(environment):
+  """The process of the server that an environment is using, inside its own sandbox."""
+  scratch = environment._server.scratch.path
+  commands = {}
+  for pid in descendants(os.getpid()):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended since listed
+      commands[pid] = pathlib.Path(f'/proc/{pid}/cmdline').read_text(encoding='utf-8')
+  sandboxes = {pid for pid, command in commands.items() if f'\0{scratch}\0' in command}
+  inside = {child for sandbox in sandboxes for child in descendants(sandbox)} - sandboxes
+  server, = inside
+  return server
 
 
 def eventually(condition, seconds=30):
@@ -387,7 +389,7 @@ class TestFailures:
         self.expert = make_policy('expert', task)
       def act(self, *arguments):
         if len(arguments[2]) == 1:
-          os.kill(server_process('shop'), signal.SIGKILL)
+          os.kill(server_process(world), signal.SIGKILL)
         return self.expert.act(*arguments)
 
     broken = run_episode(world, task, Killer(), mark_changed_state=True)
@@ -402,7 +404,7 @@ class TestFailures:
     now = call_text('get_current_time', timezone='Asia/Tokyo')
     with mcp.McpEnvironment(mcp_client.Limits(call_seconds=5)) as environment:
       environment.reset(task)
-      pid = server_process('time')
+      pid = server_process(environment)
       os.kill(pid, signal.SIGSTOP)
       with pytest.raises(BrokenEnvironmentError, match='the time server did not answer in time'):
         environment.step(now)
@@ -480,7 +482,7 @@ class TestSandbox:
 
   def test_a_server_has_no_rights_and_limits(self, world):
     world.reset(made(SHOP))
-    pid = server_process('shop')
+    pid = server_process(world)
     with open(f'/proc/{pid}/status', encoding='utf-8') as file:
       status = dict(line.rstrip('\n').split(':\t', 1) for line in file)
     assert '0' not in status['Uid'].split() + status['Gid'].split()
