@@ -3,6 +3,8 @@
 Shapes: B batch, L or T tokens, S cache slots, H query heads, K key heads, G = H / K, D head width.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -21,38 +23,74 @@ def rotate(x_BxLxHxD: jax.Array, positions_BxL: jax.Array, theta: float) -> jax.
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attend(q_BxTxHxD, k_BxSxKxD, v_BxSxKxD, mask_BxTxS, dtype: str) -> jax.Array:
-  """Softmax attention in its plain form; scores and softmax in float32. Returns [B, T, H, D]."""
-  batch, length, heads, width = q_BxTxHxD.shape
-  kv_heads = k_BxSxKxD.shape[2]
-  q_BxTxKxGxD = q_BxTxHxD.reshape(batch, length, kv_heads, heads // kv_heads, width)
-  scores = contract('btkgd,bskd->bkgts', q_BxTxKxGxD * width**-0.5, k_BxSxKxD, dtype)
-  probabilities = jax.nn.softmax(jnp.where(mask_BxTxS[:, None, None], scores, _MASKED), axis=-1)
-  out = contract('bkgts,bskd->btkgd', probabilities, v_BxSxKxD, dtype)
-  return out.reshape(batch, length, heads, width)
-
-
 def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, dtype: str, block: int):
-  """Causal attention within segments, `block` queries at a time.
+  """Causal attention within segments, `block` queries at a time. Returns [B, L, H, D].
 
-  A block reads only the keys up to its own end, half of the work of the full square, and its scores
-  are recomputed in the backward pass instead of stored.
+  A block reads only the keys up to its own end, half of the work of the full square. Of the softmax
+  only the normaliser is stored; the backward pass makes the probabilities again from it.
   """
-  length = q_BxLxHxD.shape[1]
-  slots = jnp.arange(length)
+  batch, length, heads, width = q_BxLxHxD.shape
+  kv_heads = k_BxLxKxD.shape[2]
+  q = q_BxLxHxD.reshape(batch, length, kv_heads, heads // kv_heads, width) * width**-0.5
+  q_BxKxGxLxD = q.transpose(0, 2, 3, 1, 4)
+  k_BxKxLxD, v_BxKxLxD = (x.transpose(0, 2, 1, 3) for x in (k_BxLxKxD, v_BxLxKxD))
+  out = _attend_blocks(q_BxKxGxLxD, k_BxKxLxD, v_BxKxLxD, segment_ids_BxL, dtype, block)
+  return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
-  @jax.checkpoint
-  def one_block(q, k, v, q_segments, k_segments, q_slots, k_slots):
-    same = q_segments[:, :, None] == k_segments[:, None, :]
-    return attend(q, k, v, same & (k_slots[None, :] <= q_slots[:, None]), dtype)
 
-  outputs = []
-  for start in range(0, length, block):
-    end = min(start + block, length)
-    outputs.append(one_block(
-        q_BxLxHxD[:, start:end], k_BxLxKxD[:, :end], v_BxLxKxD[:, :end],
-        segment_ids_BxL[:, start:end], segment_ids_BxL[:, :end], slots[start:end], slots[:end]))
-  return jnp.concatenate(outputs, axis=1)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _attend_blocks(q, k, v, segment_ids, dtype, block):
+  return _attend_blocks_forward(q, k, v, segment_ids, dtype, block)[0]
+
+
+def _attend_blocks_forward(q, k, v, segment_ids, dtype, block):
+  q, k, v = (x.astype(dtype) for x in (q, k, v))
+  outputs, normalisers = [], []
+  for start, end in _blocks(q.shape[3], block):
+    scores = _scores(q, k, segment_ids, start, end)
+    largest = jnp.max(scores, axis=-1, keepdims=True)
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    outputs.append(
+        _product('bkgts,bksd->bkgtd', weights.astype(dtype), v[:, :, :end]) / total)
+    normalisers.append(largest + jnp.log(total))
+  out, normaliser = (jnp.concatenate(x, axis=3) for x in (outputs, normalisers))
+  return out, (q, k, v, segment_ids, out, normaliser)
+
+
+def _attend_blocks_backward(dtype, block, residuals, d_out):
+  """With P the probabilities: dV = P'dO, dP = dO V', dS = P (dP - rowsum(dO O)), dQ = dS K."""
+  q, k, v, segment_ids, out, normaliser = residuals
+  row_sums = jnp.sum(out * d_out, axis=-1, keepdims=True)
+  d_out = d_out.astype(dtype)
+  d_q, d_k, d_v = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+  for start, end in _blocks(q.shape[3], block):
+    at = slice(start, end)
+    probabilities = jnp.exp(
+        _scores(q, k, segment_ids, start, end) - normaliser[..., at, :])
+    d_probabilities = _product('bkgtd,bksd->bkgts', d_out[..., at, :], v[:, :, :end])
+    d_scores = (probabilities * (d_probabilities - row_sums[..., at, :])).astype(dtype)
+    d_q.append(_product('bkgts,bksd->bkgtd', d_scores, k[:, :, :end]))
+    d_k = d_k.at[:, :, :end].add(_product('bkgts,bkgtd->bksd', d_scores, q[..., at, :]))
+    d_v = d_v.at[:, :, :end].add(
+        _product('bkgts,bkgtd->bksd', probabilities.astype(dtype), d_out[..., at, :]))
+  return jnp.concatenate(d_q, axis=3), d_k, d_v, None
+
+
+_attend_blocks.defvjp(_attend_blocks_forward, _attend_blocks_backward)
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _blocks(length: int, block: int) -> list[tuple[int, int]]:
+  return [(start, min(start + block, length)) for start in range(0, length, block)]
+
+
+def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> jax.Array:
+  """float32[B, K, G, end - start, end] scores of a block of queries, masked."""
+  scores = _product('bkgtd,bksd->bkgts', q_BxKxGxLxD[..., start:end, :], k_BxKxLxD[:, :, :end])
+  same = segment_ids_BxL[:, start:end, None] == segment_ids_BxL[:, None, :end]
+  visible = same & (jnp.arange(end) <= jnp.arange(start, end)[:, None])
+  return jnp.where(visible[:, None, None], scores, _MASKED)
 
 
 def attend_cache(q_BxTxHxD, k_BxKxDxS, v_BxKxSxD, positions_BxT, dtype: str) -> jax.Array:
