@@ -44,16 +44,18 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.collect = ml_collections.ConfigDict({
       'workers': 2,
+      'train_pool': None,  # or one stage's tasks only: 'cpt', 'sft', 'rl'
       'train_episodes': {'terminal': 1400, 'mcp': 400},
       'test_episodes': {'terminal': 120, 'mcp': 80},
       'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
   })
   config.data = ml_collections.ConfigDict({
-      'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True, 'knowledge': True,
+      'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True,
+      'stages': ('cpt', 'sft', 'rl', 'agent'),  # which to pack records for
   })
   config.model = ml_collections.ConfigDict({
-      'width': 192, 'layers': 4, 'heads': 6, 'kv_heads': 3, 'head_dim': 32, 'mlp_width': 576,
+      'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,
       'short_conv_width': 4, 'dtype': 'bfloat16',
   })
   config.cpt = stage(60, 2e-3, rows={'cpt': 4})
@@ -73,8 +75,8 @@ def get_config() -> ml_collections.ConfigDict:
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
-          'turns': 8, 'max_action': 48, 'max_answer': 128, 'max_observation': 124,
-          'agent_slots': 768, 'world_slots': 1024,
+          'turns': 12, 'max_action': 48, 'max_answer': 164, 'max_observation': 160,
+          'agent_slots': 640, 'world_slots': 1024,
       },
       'environments': 16,
       'evaluation_tasks': 80,  # domains in turn

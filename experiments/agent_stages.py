@@ -63,7 +63,8 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
 
   with open_world(config, workdir, config.agent.world, model, tokenizer) as world:
     batches = EpisodeBatches(
-        world, tasks, c.group, c.temperature, c.updates_per_batch, seed)
+        world=world, tasks=tasks, group=c.group, temperature=c.temperature,
+        updates_per_batch=c.updates_per_batch, seed=seed)
     return run_stage(
         f'agent in {config.agent.world} world', c, model, tokenizer, objective, batches,
         agent_directory(workdir, 'rl', seed), init_params=params, seed=seed,

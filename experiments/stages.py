@@ -71,7 +71,10 @@ def trajectories_folder(workdir: str, domain: str, split: str) -> str:
 
 
 def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
-  """Collects train and test episodes of every domain; whole shards are kept."""
+  """Collects train and test episodes of every domain; whole shards are kept.
+
+  Changed-state turns are marked where they are counted, in test episodes: it takes a replay each.
+  """
   summaries = {}
   for split in ('train', 'test'):
     for domain in config.domains:
@@ -79,7 +82,9 @@ def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
           domain, config.collect[f'{split}_episodes'][domain],
           trajectories_folder(workdir, domain, split), split=split,
           policies=dict(config.collect[f'{split}_policies']), seed=config.seed,
-          workers=config.collect.workers)
+          workers=config.collect.workers,
+          pool=config.collect.train_pool if split == 'train' else None,
+          mark_changed_state=split == 'test')
   return summaries
 
 
@@ -96,7 +101,7 @@ def read_trajectories(config: ml_collections.ConfigDict, workdir: str, split: st
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Packed records of every stage, in a process of its own: TensorFlow stays out of this one."""
+  """Packed records of `config.data.stages`, by another process: TensorFlow stays out of this."""
   base = init_directory(config)
   vocabulary = os.path.join(base or os.path.join(workdir, 'data'), 'vocabulary.model')
   folders = [trajectories_folder(workdir, domain, 'train') for domain in config.domains]
@@ -104,7 +109,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
       sys.executable, '-m', 'experiments.prepare_data', f'--trajectories={",".join(folders)}',
       f'--out={os.path.join(workdir, "data")}', f'--vocabulary={vocabulary}',
       f'--vocab_size={config.data.vocab_size}', f'--seq_len={config.data.seq_len}',
-      f'--seed={config.seed}', f'--loss_mask={config.data.loss_mask}']
+      f'--seed={config.seed}', f'--loss_mask={config.data.loss_mask}',
+      f'--stages={",".join(config.data.stages)}']
   if subprocess.run(command, check=False).returncode:
     raise StageError('preparing the data failed; the lines above say why')
 
@@ -223,8 +229,9 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
                    c.rubric_weight, 1 - c.rubric_weight)
 
   sampler = GroupSampler(
-      model, tokenizer, source, reward, c.group, c.max_tokens, c.max_prompt, c.temperature,
-      c.updates_per_batch, config.seed)
+      model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,
+      max_tokens=c.max_tokens, max_prompt=c.max_prompt, temperature=c.temperature,
+      updates_per_batch=c.updates_per_batch, seed=config.seed)
 
   def objective(decoder, parameters, batch):
     return objectives.group_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)

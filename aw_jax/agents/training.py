@@ -2,29 +2,24 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from aw_jax.agents.worlds import World
 from aw_jax.training.objectives import group_advantages
-from aw_jax.training.state import TrainState
+from aw_jax.training.reinforcement import OnPolicyBatches
 from aw_jax.trajectories import Task
 
 
-@dataclasses.dataclass
-class EpisodeBatches:
-  """Batches of `objectives.episode_policy`, played by the parameters being trained.
-
-  The batch of a step is a function of the step and of the parameters at the first step of its
-  `updates_per_batch`, so a run resumed at a multiple of that continues bitwise.
+@dataclasses.dataclass(kw_only=True)
+class EpisodeBatches(OnPolicyBatches):
+  """Batches of `objectives.episode_policy`: episodes played by the parameters being trained.
 
   Attributes:
     world: where episodes are played.
     tasks: `(index) -> tasks` of a batch of episodes.
     group: episodes of each task.
     temperature: of the agent.
-    updates_per_batch: optimiser steps on one batch of episodes.
     seed: of the sampling noise.
   """
 
@@ -35,17 +30,7 @@ class EpisodeBatches:
   updates_per_batch: int
   seed: int
 
-  def __post_init__(self):
-    self._cached: tuple[int, Any] | None = None
-
-  def __call__(self, step: int, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
-    """The batch of this step, and its rewards as metrics."""
-    index = step // self.updates_per_batch
-    if self._cached is None or self._cached[0] != index:
-      self._cached = (index, self._play(index, state.params))
-    return self._cached[1]
-
-  def _play(self, index: int, params: Any):
+  def sample(self, index, params):
     tasks = self.tasks(index)
     seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0] >> 1)
     episodes = self.world.play(params, tasks, self.group, seed, self.temperature)

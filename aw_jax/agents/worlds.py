@@ -19,7 +19,7 @@ from aw_jax.models.decoder import Decoder
 from aw_jax.prompts import chat, templates
 from aw_jax.sampling.sampler import Sampler
 from aw_jax.tokenizer import IM_END, Tokenizer
-from aw_jax.trajectories import Task, Trajectory, Turn
+from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,17 @@ class Episodes:
     return np.array([bool(t.success) for t in self.trajectories], np.float32)
 
 
+class RolloutSizeError(ValueError):
+  """A task does not fit the rollout's sizes; the message says which to raise."""
+
+
 class World(Protocol):
-  """Anything that plays episodes."""
+  """Anything that plays episodes.
+
+  In every world alike: an action whose first token is the submit token ends the episode; so does
+  one that is blank or does not end within `max_action` tokens, as a failure and without the hidden
+  check.
+  """
 
   def play(self, params: Any, tasks: Sequence[Task], group: int, seed: int,
            temperature: float = 1.0) -> Episodes:
@@ -104,15 +113,18 @@ class ImaginedWorld:
     return concatenate(parts)
 
   def _prompts(self, tasks: Sequence[Task]) -> EpisodePrompts:
+    """Padded to fixed widths: no compiled shape depends on a task. Raises RolloutSizeError."""
     tokenizer, rows = self._tokenizer, self._tasks_at_a_time
 
-    def padded(prompts, width):
+    def padded(prompts, width, size):
       tokens, lengths = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
-      for row, prompt in enumerate(prompts):
-        # A prompt that is too long is left out, and its episodes fail: no shape may depend on it.
-        if len(prompt) <= width:
-          tokens[row, :len(prompt)] = prompt
-          lengths[row] = len(prompt)
+      for row, (task, prompt) in enumerate(zip(tasks, prompts, strict=True)):
+        if len(prompt) > width:
+          raise RolloutSizeError(
+              f'task {task.id}: needs {len(prompt)} tokens where {width} are kept; raise '
+              f'agent.rollout.{size}')
+        tokens[row, :len(prompt)] = prompt
+        lengths[row] = len(prompt)
       return tokens, lengths
 
     agents = [agent_start(tokenizer, task) for task in tasks]
@@ -122,8 +134,11 @@ class ImaginedWorld:
               if task.verifier.kind == 'command' else [] for task in tasks]
     turns = np.zeros(rows, np.int32)
     turns[:len(tasks)] = [min(task.max_turns, self._config.turns) for task in tasks]
-    half = self._config.world_slots // 2
-    return EpisodePrompts(*padded(agents, 128), *padded(worlds, half), *padded(checks, 64), turns)
+    c = self._config
+    return EpisodePrompts(
+        *padded(agents, c.agent_slots // 4, 'agent_slots'),
+        *padded(worlds, c.world_slots // 2, 'world_slots'),
+        *padded(checks, c.world_slots // 16, 'world_slots'), turns)
 
 
 def read_row(tokenizer: Tokenizer, out: Rollout, row: int, task: Task) -> Trajectory:
@@ -136,7 +151,7 @@ def read_row(tokenizer: Tokenizer, out: Rollout, row: int, task: Task) -> Trajec
     action = tokenizer.decode(out.actions[row, k, :length]).removesuffix(IM_END)
     if not action.strip():  # tokens without text: as in a real world, nothing was done
       return Trajectory(task, 'agent', tuple(turns), success=False)
-    if submission_of(action) is not None:
+    if out.actions[row, k, 0] == tokenizer.special(SUBMIT):
       submission = submission_of(action)
     elif out.answered[row, k]:
       count = int(out.observation_lengths[row, k])
@@ -162,6 +177,7 @@ class _Row:
   submission: str | None = None
   error: str = ''
   active: bool = True
+  acted: bool = True  # False after an action that was none: blank, or without end
 
   def say(self, tokens, speaker, logprobs) -> None:
     self.tokens += tokens
@@ -180,7 +196,7 @@ class RealWorld:
       agent_config: of the agent's decoder.
       tokenizer: its vocabulary.
       make_environment: an environment of a domain, kept and reused until `close`.
-      config: `max_action`, `max_observation` and `agent_slots` bind as in imagination.
+      config: `turns`, `max_action` and `agent_slots` bind as in imagination.
       environments: episodes at a time, an environment each.
     """
     self._agent_config = agent_config
@@ -210,7 +226,7 @@ class RealWorld:
 
   def _play_batch(self, sampler, tasks, seed, temperature) -> Episodes:
     rows = list(self._threads.map(self._begin, [self._take(task.domain) for task in tasks], tasks))
-    for turn in range(max(task.max_turns for task in tasks)):
+    for turn in range(max(map(self._turns, tasks))):
       active = [row for row in rows if row.active]
       if not active:
         break
@@ -222,6 +238,9 @@ class RealWorld:
     for row in rows:
       self._idle.setdefault(row.environment.domain, []).append(row.environment)
     return self._pack(rows, trajectories)
+
+  def _turns(self, task: Task) -> int:
+    return min(task.max_turns, self._config.turns)
 
   def _take(self, domain: str) -> Environment:
     idle = self._idle.get(domain)
@@ -239,9 +258,11 @@ class RealWorld:
 
   def _act(self, row: _Row, sample) -> None:
     row.say(sample.tokens, True, sample.logprobs)
-    row.submission = submission_of(sample.text)
-    if row.submission is not None or not sample.finished or not sample.text.strip():
-      row.active = False
+    if sample.tokens[0] == self._tokenizer.special(SUBMIT):
+      row.submission, row.active = submission_of(sample.text), False
+      return
+    if not sample.finished or not sample.text.strip():
+      row.acted = row.active = False
       return
     try:
       step = row.environment.step(sample.text)
@@ -252,14 +273,15 @@ class RealWorld:
                           runtime_metadata=tuple(step.info.get('runtime_metadata', ()))))
     message = chat.observation_message(self._tokenizer, step.observation)
     limit = self._config.agent_slots - self._config.max_action
-    row.active = (len(row.turns) < row.task.max_turns and len(row.tokens) + len(message) <= limit)
+    row.active = (len(row.turns) < self._turns(row.task)
+                  and len(row.tokens) + len(message) <= limit)
     if row.active:
       row.say(message, False, [0.0] * len(message))
 
   def _end(self, row: _Row) -> Trajectory:
     verification = None
     command = row.task.verifier.command
-    if row.task.verifier.kind == 'command' and not row.error:
+    if row.task.verifier.kind == 'command' and row.acted and not row.error:
       try:
         verification = Turn(command, row.environment.verify(command))
       except BrokenEnvironmentError as error:

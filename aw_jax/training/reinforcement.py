@@ -18,12 +18,35 @@ from aw_jax.training.state import TrainState
 RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], np.ndarray]
 
 
-@dataclasses.dataclass
-class GroupSampler:
-  """Batches for GSPO and GRPO, sampled from the parameters being trained.
+@dataclasses.dataclass(kw_only=True)
+class OnPolicyBatches:
+  """Batches sampled from the parameters being trained, each used for a few optimiser steps.
 
   The batch of a step is a function of the step and of the parameters at the first step of its
   `updates_per_batch`, so a run resumed at a multiple of that continues bitwise.
+
+  Attributes:
+    updates_per_batch: optimiser steps on one batch.
+  """
+
+  updates_per_batch: int
+  _newest: tuple[int, Any] | None = dataclasses.field(default=None, init=False, repr=False)
+
+  def __call__(self, step: int, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
+    """The batch of this step, and its rewards as metrics."""
+    index = step // self.updates_per_batch
+    if self._newest is None or self._newest[0] != index:
+      self._newest = (index, self.sample(index, state.params))
+    return self._newest[1]
+
+  def sample(self, index: int, params: Any) -> tuple[dict[str, Any], dict[str, float]]:
+    """Batch number `index` and its metrics, sampled from `params`."""
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(kw_only=True)
+class GroupSampler(OnPolicyBatches):
+  """Batches of `objectives.group_policy`, for GSPO and GRPO.
 
   Attributes:
     model: config of the decoder.
@@ -34,7 +57,6 @@ class GroupSampler:
     max_tokens: of a completion; one that does not end in time is judged as it is.
     max_prompt: prompts are padded to it; fixes the compiled shape.
     temperature: of sampling.
-    updates_per_batch: optimiser steps on one batch of samples.
     seed: of the sampling noise.
   """
 
@@ -49,17 +71,7 @@ class GroupSampler:
   updates_per_batch: int
   seed: int
 
-  def __post_init__(self):
-    self._cached: tuple[int, Any] | None = None
-
-  def __call__(self, step: int, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
-    """The batch of `objectives.group_policy` for this step, and its rewards as metrics."""
-    index = step // self.updates_per_batch
-    if self._cached is None or self._cached[0] != index:
-      self._cached = (index, self._sample(index, state.params))
-    return self._cached[1]
-
-  def _sample(self, index: int, params: Any):
+  def sample(self, index, params):
     records = self.records(index)
     prompts, lengths = pad_prompts(
         [record['prompt'] for record in records], len(records), self.max_prompt)

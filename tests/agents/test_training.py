@@ -35,7 +35,7 @@ class ScriptedWorld:
 
 def batches(world, seed=0):
   return EpisodeBatches(
-    world, lambda index: [make_task(2 * index), make_task(2 * index + 1)], group=4,
+    world=world, tasks=lambda index: [make_task(2 * index), make_task(2 * index + 1)], group=4,
     temperature=0.8, updates_per_batch=3, seed=seed)
 
 

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from aw_jax.agents import worlds
-from aw_jax.agents.worlds import Episodes, MixedWorld, RealWorld, agent_start, read_row
+from aw_jax.agents.worlds import (
+  Episodes,
+  ImaginedWorld,
+  MixedWorld,
+  RealWorld,
+  RolloutSizeError,
+  agent_start,
+  read_row,
+)
 from aw_jax.environments import registry
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.imagination.rollout import Rollout, RolloutConfig
+from aw_jax.models.config import ModelConfig
 from aw_jax.prompts import chat, templates
 from aw_jax.sampling.sampler import Sample
 from aw_jax.tokenizer import IM_END, Tokenizer
@@ -181,6 +190,39 @@ def test_what_ends_an_episode(monkeypatch, tokenizer):
     assert all(turn.runtime_metadata == ((0, 1),) for turn in trajectory.turns)
 
 
+@pytest.mark.parametrize(('last', 'turns', 'checked'), [
+  ([], 1, True), ([' '], 1, False), (['word ' * 60], 1, False), ([SUBMIT], 1, True)])
+def test_what_is_no_action_is_not_checked(monkeypatch, tokenizer, last, turns, checked):
+  """As in imagination: an episode that ends in something else than an action has failed."""
+  task = make_task('one', Verifier('command', 'xx', 'x'), max_turns=1 + len(last))
+  episodes, _ = play(monkeypatch, tokenizer, {'one': ['x', *last]}, lambda domain: Echo([]), [task])
+  trajectory, = episodes.trajectories
+  assert len(trajectory.turns) == turns
+  assert (trajectory.verification is not None) is checked and trajectory.success is checked
+
+
+def test_only_the_submit_token_submits(monkeypatch, tokenizer):
+  """Text that spells it is an action like any other, in every world."""
+  ids = [*tokenizer.encode(SUBMIT), tokenizer.special(IM_END)]
+  sample = Sample(SUBMIT, ids, [0.0] * len(ids), True)
+  monkeypatch.setattr(ScriptedSampler, '_say', lambda *_: sample)
+  episodes, _ = play(monkeypatch, tokenizer, {}, lambda domain: Echo([]), [make_task()])
+  assert [turn.action for turn in episodes.trajectories[0].turns] == [SUBMIT] * 3
+  assert episodes.trajectories[0].submission is None
+  out = row_of(tokenizer, [], ['word'])
+  out.actions[0, 0, :len(ids)], out.action_lengths[0, 0] = ids, len(ids)
+  row = read_row(tokenizer, out, 0, make_task())
+  assert row.turns == (Turn(SUBMIT, 'word'),) and row.submission is None
+
+
+def test_a_task_that_does_not_fit_is_refused_by_name(tokenizer):
+  model = ModelConfig(tokenizer.vocab_size, width=8, layers=1, heads=1, kv_heads=1, head_dim=8,
+                      mlp_width=8)
+  world = ImaginedWorld(model, tokenizer, model, {}, dataclasses.replace(SIZES, agent_slots=40))
+  with pytest.raises(RolloutSizeError, match=r'terminal/say/one.*10 are kept.*agent_slots'):
+    world.play({}, [make_task()], 1, 0)
+
+
 def test_a_broken_environment_marks_its_episode_alone(monkeypatch, tokenizer):
   scripts = {'one': ['a', SUBMIT], 'two': ['a', 'break'], 'unbuildable': ['a'],
              'check': ['a', SUBMIT]}
@@ -262,7 +304,7 @@ def test_an_action_without_text_ends_the_episode(tokenizer, blank):
 
 
 def test_the_start_is_what_imitation_learned(tokenizer):
-  text = ''.join(tokenizer.decode([index]) for index in agent_start(tokenizer, make_task()))
+  text = tokenizer.decode(agent_start(tokenizer, make_task()))
   system = templates.agent_prompt('terminal', 'Do one.')
   assert text == (f'<|im_start|>system\n{system}{IM_END}<|im_start|>user\n{IM_END}'
                   '<|im_start|>assistant\n')

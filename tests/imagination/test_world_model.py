@@ -39,7 +39,7 @@ class ScriptedSampler:
 def test_the_prompt_is_the_chat_so_far(tokenizer):
   sampler = ScriptedSampler(tokenizer, f'x{END_PREDICTED}')
   WorldModel(sampler).predict('Files:', HISTORY, 'ls')
-  text = ''.join(tokenizer.decode([index]) for index in sampler.prompts[0])
+  text = tokenizer.decode(sampler.prompts[0])
   # Past turns carry no thinking, and the opening tag of the answer is given.
   assert text == (
     f'<|im_start|>system\nFiles:{IM_END}'

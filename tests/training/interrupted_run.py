@@ -101,16 +101,17 @@ def main(workdir: str):
   params = stage('next_token', objectives.next_token,
                  lambda step, state: (dialogues(tokenizer, step), {}))
   sampler = GroupSampler(
-    model, tokenizer, functools.partial(rl_records, tokenizer), letters, group=4, max_tokens=6,
-    max_prompt=48, temperature=1.0, updates_per_batch=2, seed=0)
+    model=model, tokenizer=tokenizer, records=functools.partial(rl_records, tokenizer),
+    reward=letters, group=4, max_tokens=6, max_prompt=48, temperature=1.0, updates_per_batch=2,
+    seed=0)
   stage('rl', functools.partial(objectives.group_policy, clip=0.2, ratio='sequence'), sampler,
         params)
   sizes = RolloutConfig(
     turns=2, max_action=6, max_answer=8, max_observation=6, agent_slots=112, world_slots=208)
   world = ImaginedWorld(model, tokenizer, model, params, sizes, tasks_at_a_time=4)
   batches = EpisodeBatches(
-    world, lambda index: [task(4 * index + i) for i in range(4)], group=4, temperature=1.0,
-    updates_per_batch=2, seed=0)
+    world=world, tasks=lambda index: [task(4 * index + i) for i in range(4)], group=4,
+    temperature=1.0, updates_per_batch=2, seed=0)
   stage('agent', functools.partial(objectives.episode_policy, clip=0.2, ratio='sequence'), batches,
         params)
 

@@ -49,8 +49,10 @@ class Setting:
     return np.array([len(text) for text in texts], np.float64)
 
   def sampler(self, seed=0):
-    return GroupSampler(self.config, self.tokenizer, self.records, self.reward, GROUP, MAX_TOKENS,
-                        16, 1.0, 2, seed)
+    return GroupSampler(
+      model=self.config, tokenizer=self.tokenizer, records=self.records, reward=self.reward,
+      group=GROUP, max_tokens=MAX_TOKENS, max_prompt=16, temperature=1.0, updates_per_batch=2,
+      seed=seed)
 
 
 def state(config, seed=0):
