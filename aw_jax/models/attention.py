@@ -1,6 +1,7 @@
 """Grouped-query attention: blocks of queries while training, a cache while decoding.
 
-Shapes: B batch, L or T tokens, S cache slots, H query heads, K key heads, G = H / K, D head width.
+Shapes: B batch, L or T tokens, N chunks of C cache slots, H query heads, K key heads, G = H / K,
+D head width.
 """
 
 import functools
@@ -93,18 +94,48 @@ def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> ja
   return jnp.where(visible[:, None, None], scores, _MASKED)
 
 
-def attend_cache(q_BxTxHxD, k_BxKxDxS, v_BxKxSxD, positions_BxT, dtype: str) -> jax.Array:
-  """Attention of new tokens over a cache in which a token's slot is its position: [B, T, H, D]."""
-  batch, length, heads, width = q_BxTxHxD.shape
-  kv_heads, slots = v_BxKxSxD.shape[1:3]
+def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype: str,
+                 attended: int | None = None) -> jax.Array:
+  """Attention of new tokens over a cache in which a token's slot is its position.
+
+  Args:
+    q_BxTxHxD: rotated queries.
+    k_NxBxKxDxC: rotated keys, chunk by chunk of C slots.
+    v_NxBxKxCxD: values.
+    positions_BxT: int32, of the new tokens.
+    dtype: of the products' operands.
+    attended: leading slots to look at where that is known; else the chunks that the furthest
+      position needs, rounded up to a power of two, are chosen at run time.
+  Returns:
+    float32[B, T, H, D].
+  """
+  chunks, *_, size = k_NxBxKxDxC.shape
+  if attended is not None or chunks == 1:
+    return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype,
+                          -(-(attended or size) // size))
+  choices = [1 << i for i in range((chunks - 1).bit_length())] + [chunks]
+  needed = jnp.max(positions_BxT) // size + 1
+  return jax.lax.switch(
+      jnp.searchsorted(jnp.array(choices[:-1]), needed),
+      [functools.partial(_attend_chunks, dtype=dtype, chunks=choice) for choice in choices],
+      q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT)
+
+
+def _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype: str, chunks: int):
+  """`attend_cache` over the first `chunks` chunks; those lie together, nothing is copied."""
+  k, v = k_NxBxKxDxC[:chunks], v_NxBxKxCxD[:chunks]
+  chunks, batch, kv_heads, width, size = k.shape
+  length, heads = q_BxTxHxD.shape[1:3]
   group = heads // kv_heads
-  q_BxKxGTxD = q_BxTxHxD.reshape(batch, length, kv_heads, group, width).transpose(
-      0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, width)
-  scores = contract('bkqd,bkds->bkqs', q_BxKxGTxD * width**-0.5, k_BxKxDxS, dtype)
-  scores = scores.reshape(batch, kv_heads, group, length, slots)
-  visible = jnp.arange(slots) <= positions_BxT[:, None, None, :, None]
-  probabilities = jax.nn.softmax(jnp.where(visible, scores, _MASKED), axis=-1)
-  out = contract('bkqs,bksd->bkqd', probabilities.reshape(batch, kv_heads, -1, slots), v_BxKxSxD,
-                 dtype)
+  q = (q_BxTxHxD * width**-0.5).reshape(batch, length, kv_heads, group, width)
+  q_BxKxGTxD = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, width)
+  q_NxBxKxGTxD = jnp.broadcast_to(q_BxKxGTxD, (chunks, *q_BxKxGTxD.shape))
+  scores = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k, dtype)
+  scores = scores.reshape(chunks, batch, kv_heads, group, length, size)
+  slots = jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, 1, size)
+  visible = slots <= positions_BxT[:, None, None, :, None]
+  probabilities = jax.nn.softmax(jnp.where(visible, scores, _MASKED), axis=(0, -1))
+  probabilities = probabilities.reshape(chunks, batch, kv_heads, group * length, size)
+  out = jnp.sum(contract('nbkqc,nbkcd->nbkqd', probabilities, v, dtype), axis=0)
   return out.reshape(batch, kv_heads, group, length, width).transpose(0, 3, 1, 2, 4).reshape(
       batch, length, heads, width)

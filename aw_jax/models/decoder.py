@@ -5,7 +5,8 @@ and ingesting another model's tokens are the same call with a cache, of any numb
 A token's cache slot is its position, so a row is rolled back by making its length smaller, and by
 putting back the taps of its short convolutions.
 
-Shapes: B batch, L tokens of a packed row, T new tokens, S cache slots, E width, V vocabulary.
+Shapes: B batch, L tokens of a packed row, T new tokens, N chunks of C cache slots, E width,
+V vocabulary.
 """
 
 from typing import Any
@@ -25,9 +26,9 @@ class LayerCache:
   """What one block remembers.
 
   Attributes:
-    k: float[B, K, D, S] rotated keys, by position; this order and the next make the two products
-      of a decode step batched matrix-vector products without a transposed copy.
-    v: float[B, K, S, D] values, by position.
+    k: float[N, B, K, D, C] rotated keys, by position; this order and the next make the two products
+      of a decode step batched matrix-vector products over the leading chunks, without a copy.
+    v: float[N, B, K, C, D] values, by position.
     attention_taps: float32[B, W-1, E] last inputs of the attention's short convolution.
     mlp_taps: float32[B, W-1, E] last inputs of the MLP's short convolution.
   """
@@ -51,16 +52,21 @@ class Cache:
   lengths: jax.Array
 
 
+CHUNK = 128  # slots; a decode step reads a row's cache in units of it
+
+
 def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
-  """An empty cache of `slots` tokens a row."""
+  """An empty cache of at least `slots` tokens a row, in chunks of CHUNK or of fewer, even ones."""
 
   c = config
+  chunks = -(-slots // CHUNK)
+  size = -(-slots // chunks)
   taps = (batch, max(c.short_conv_width - 1, 0), c.width)
 
   def layer():  # every buffer made anew: one that stands twice could not be donated
     return LayerCache(
-        jnp.zeros((batch, c.kv_heads, c.head_dim, slots), c.cache_dtype),
-        jnp.zeros((batch, c.kv_heads, slots, c.head_dim), c.cache_dtype),
+        jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype),
+        jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype),
         jnp.zeros(taps, jnp.float32), jnp.zeros(taps, jnp.float32))
 
   return Cache(tuple(layer() for _ in range(c.layers)), jnp.zeros(batch, jnp.int32))
@@ -68,7 +74,13 @@ def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
 
 def repeat_rows(cache: Cache, times: int) -> Cache:
   """Each row `times` times in a row: one prefilled prompt for a whole group of samples."""
-  return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), cache)
+
+  def repeated(layer: LayerCache) -> LayerCache:
+    return LayerCache(
+        jnp.repeat(layer.k, times, axis=1), jnp.repeat(layer.v, times, axis=1),
+        jnp.repeat(layer.attention_taps, times, axis=0), jnp.repeat(layer.mlp_taps, times, axis=0))
+
+  return Cache(tuple(map(repeated, cache.layers)), jnp.repeat(cache.lengths, times, axis=0))
 
 
 def _kernel(module: nn.Module, name: str, shape, axes, scale: float | None = None):
@@ -141,10 +153,10 @@ class Attention(nn.Module):
       keys = values = None
     else:
       rows = jnp.arange(batch)[:, None]
-      keys = layer_cache.k.at[rows, :, :, slots_BxT].set(k.astype(c.cache_dtype), mode='drop')
-      values = layer_cache.v.at[rows, :, slots_BxT].set(v.astype(c.cache_dtype), mode='drop')
-      out = attend_cache(q, keys[..., :attended], values[:, :, :attended], positions_BxT,
-                         c.cache_dtype)
+      chunk, place = jnp.divmod(slots_BxT, layer_cache.k.shape[-1])
+      keys = layer_cache.k.at[chunk, rows, :, :, place].set(k.astype(c.cache_dtype), mode='drop')
+      values = layer_cache.v.at[chunk, rows, :, place].set(v.astype(c.cache_dtype), mode='drop')
+      out = attend_cache(q, keys, values, positions_BxT, c.cache_dtype, attended)
     kernel = _kernel(self, 'o', (c.heads * c.head_dim, c.width), ('heads', 'embed'))
     out = contract('btf,fe->bte', out.reshape(batch, length, -1), kernel, c.dtype)
     return out, keys, values
@@ -228,22 +240,24 @@ class Decoder(nn.Module):
     """Appends tokens to each row of a cache: prefill, one decode step, or another's message.
 
     Args:
-      cache: of S slots a row.
+      cache: of N * C slots a row.
       tokens_BxT: int32, padded on the right.
       counts_B: int32, how many of the T tokens of each row are real; 0 leaves a row as it is.
-      attended: leading slots to look at, where it is known that no row grows beyond; default S.
+      attended: leading slots to look at, where it is known that no row grows beyond; by default
+        as many as the longest row needs, which is found at run time.
     Returns:
       float32[B, T, E] final hidden states (of padding: meaningless), and the longer cache. A row
-      must not outgrow S: its further tokens would be dropped.
+      must not outgrow its slots: its further tokens would be dropped.
     """
-    slots = cache.layers[0].v.shape[2]
+    chunks, *_, size = cache.layers[0].k.shape
     offsets = jnp.arange(tokens_BxT.shape[1])
     positions = cache.lengths[:, None] + offsets
-    written = jnp.where(offsets < counts_B[:, None], positions, slots)  # S drops the write
+    # A slot beyond the last drops the write.
+    written = jnp.where(offsets < counts_B[:, None], positions, chunks * size)
     x = self.embedding[tokens_BxT]
     layers = []
     for block, layer in zip(self.blocks, cache.layers, strict=True):
-      x, layer = block(x, positions, None, layer, written, counts_B, attended or slots)
+      x, layer = block(x, positions, None, layer, written, counts_B, attended)
       layers.append(layer)
     return self.final_norm(x), Cache(tuple(layers), cache.lengths + counts_B)
 

@@ -62,13 +62,14 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
   """
   n, group, length = completions_NxGxC.shape
   variables = {'params': params}
-  cache = init_cache(model.config, n, prompts_NxP.shape[1] + length)
+  slots = prompts_NxP.shape[1] + length
+  cache = init_cache(model.config, n, slots)
   hidden, cache = model.apply(variables, cache, prompts_NxP, prompt_lengths_N,
                               prompts_NxP.shape[1], method='extend')
   last = jnp.take_along_axis(hidden, (prompt_lengths_N - 1)[:, None, None], axis=1)
   completions = completions_NxGxC.reshape(n * group, length)
   counts = completion_lengths_NxG.reshape(-1)
-  hidden, _ = model.apply(variables, repeat_rows(cache, group), completions, counts,
+  hidden, _ = model.apply(variables, repeat_rows(cache, group), completions, counts, slots,
                           method='extend')
   hidden = jnp.concatenate([jnp.repeat(last, group, axis=0), hidden[:, :-1]], axis=1)
   logprobs = token_logprobs(model.apply(variables, hidden, method='logits'), completions)

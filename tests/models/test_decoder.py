@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aw_jax.models import decoder
 from aw_jax.models.attention import attend_packed
 from aw_jax.models.config import ModelConfig, ModelConfigError
 from aw_jax.models.decoder import (
@@ -262,9 +263,12 @@ def feed(config, cache, rows, counts, width):
   return [np.asarray(logits)[row, :count] for row, count in enumerate(counts)], cache
 
 
+@pytest.mark.parametrize('chunk', [3, 128])
 @pytest.mark.parametrize('config', [*CONFIGS.values(), dataclasses.replace(CONFIG, remat=True)],
                          ids=[*CONFIGS, 'remat'])
-def test_any_way_of_extending_equals_the_whole_pass(config):
+def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
+  """Of a cache in one chunk, and of one whose seven chunks are read as they fill up."""
+  monkeypatch.setattr(decoder, 'CHUNK', chunk)
   rows = random_tokens(3, SLOTS)
   whole = np.asarray(forward(config, random_params(config), rows))
   cache, pieces = init_cache(config, 3, SLOTS), []
@@ -297,12 +301,19 @@ def test_rows_without_tokens_stay_as_they_are():
   rows = random_tokens(3, SLOTS)
   _, before = feed(CONFIG, init_cache(CONFIG, 3, SLOTS), rows, (5, 6, 2), 6)
   _, after = feed(CONFIG, before, rows, (0, 3, 0), 6)
-  for now, then in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
-    np.testing.assert_array_equal(now[0], then[0])
-    np.testing.assert_array_equal(now[2], then[2])
+  np.testing.assert_array_equal(after.lengths, [5, 9, 2])
+  for now, then in zip(after.layers, before.layers, strict=True):
+    for waiting in (0, 2):
+      for name in ('k', 'v'):
+        np.testing.assert_array_equal(
+          getattr(now, name)[:, waiting], getattr(then, name)[:, waiting])
+      for name in ('attention_taps', 'mlp_taps'):
+        np.testing.assert_array_equal(getattr(now, name)[waiting], getattr(then, name)[waiting])
 
 
-def test_looking_at_leading_slots_alone_changes_nothing():
+@pytest.mark.parametrize('chunk', [3, 128])
+def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
+  monkeypatch.setattr(decoder, 'CHUNK', chunk)
   rows = random_tokens(3, 6)
   cache = init_cache(CONFIG, 3, SLOTS)
   all_slots, _ = extend(CONFIG, random_params(CONFIG), cache, rows, np.array([6, 4, 0]))
