@@ -59,11 +59,12 @@ def get_config() -> ml_collections.ConfigDict:
       'short_conv_width': 4, 'dtype': 'bfloat16',
   })
   config.cpt = stage(60, 2e-3, rows={'cpt': 4})
-  config.sft = stage(40, 2e-3, rows={'sft': 4}, threshold=-1.5)
+  # A row without thinking: the simulator of an agent answers at once (agent.thinking).
+  config.sft = stage(40, 2e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5)
   config.rl = policy_stage(
-      20, 3e-4, prompts=8, max_tokens=112, max_prompt=640, rubric_weight=0.9)
+      20, 3e-4, prompts=8, max_tokens=144, max_prompt=448, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 112, 'max_prompt': 1024,
+      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 208, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
   config.agent = ml_collections.ConfigDict({
@@ -75,8 +76,8 @@ def get_config() -> ml_collections.ConfigDict:
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
-          'turns': 12, 'max_action': 48, 'max_answer': 164, 'max_observation': 160,
-          'agent_slots': 640, 'world_slots': 1024,
+          'turns': 8, 'max_action': 48, 'max_answer': 132, 'max_observation': 128,
+          'agent_slots': 512, 'world_slots': 1024,
       },
       'environments': 16,
       'evaluation_tasks': 80,  # domains in turn

@@ -61,7 +61,8 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   def objective(decoder, parameters, batch):
     return objectives.episode_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)
 
-  with open_world(config, workdir, config.agent.world, model, tokenizer) as world:
+  imagined_tasks = c.tasks if config.agent.world == 'imagined' else (c.tasks + 1) // 2
+  with open_world(config, workdir, config.agent.world, model, tokenizer, imagined_tasks) as world:
     batches = EpisodeBatches(
         world=world, tasks=tasks, group=c.group, temperature=c.temperature,
         updates_per_batch=c.updates_per_batch, seed=seed)
@@ -85,9 +86,12 @@ def rollout_config(config, group: int) -> RolloutConfig:
 
 
 @contextlib.contextmanager
-def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: Tokenizer
-               ) -> Iterator[World]:
-  """The world of `kind`, closed again at the end. Raises StageError for an unknown kind."""
+def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: Tokenizer,
+               tasks_at_a_time: int) -> Iterator[World]:
+  """The world of `kind`, closed again at the end. Raises StageError for an unknown kind.
+
+  `tasks_at_a_time` of them are imagined by one device program.
+  """
   if kind not in WORLDS:
     raise stages.StageError(f'agent.world: {kind!r} is not one of {", ".join(WORLDS)}')
   sizes = rollout_config(config, config.agent.rl.group)
@@ -99,16 +103,15 @@ def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: T
       stack.callback(real.close)
     if kind != 'real':
       world_params, world_model, _ = load_params(os.path.join(workdir, config.agent.world_model))
-      at_a_time = config.agent.rl.tasks if kind == 'imagined' else (config.agent.rl.tasks + 1) // 2
-      imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, at_a_time)
+      imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, tasks_at_a_time)
     yield MixedWorld(real, imagined) if real and imagined else real or imagined
 
 
 def _play_all(world: World, params: Any, tasks: Sequence[Task], seed: int, temperature: float,
-              label: str, chunk: int = 16) -> list[Trajectory]:
+              label: str, at_a_time: int) -> list[Trajectory]:
   found = []
-  for start in tqdm.trange(0, len(tasks), chunk, desc=label):
-    batch = tasks[start:start + chunk]
+  for start in tqdm.trange(0, len(tasks), at_a_time, desc=label):
+    batch = tasks[start:start + at_a_time]
     found += world.play(params, batch, 1, seed + start, temperature).trajectories
   return found
 
@@ -126,14 +129,14 @@ def play_held_out(config, workdir: str, seed: int) -> dict[str, list[float]]:
   before, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
   after, _, _ = load_params(agent_directory(workdir, 'rl', seed))
   tasks = held_out_tasks(config)
-  temperature = config.agent.evaluation_temperature
+  temperature, at_a_time = config.agent.evaluation_temperature, config.agent.environments
   played: dict[str, list[Trajectory]] = {}
-  with open_world(config, workdir, 'real', model, tokenizer) as real:
-    played['real_before'] = _play_all(real, before, tasks, seed, temperature, 'real, before')
-    played['real_after'] = _play_all(real, after, tasks, seed, temperature, 'real, after')
-  with open_world(config, workdir, 'imagined', model, tokenizer) as imagined:
-    played['imagined'] = _play_all(imagined, after, tasks, seed, temperature, 'imagined',
-                                   config.agent.rl.tasks)
+  with open_world(config, workdir, 'real', model, tokenizer, at_a_time) as real:
+    for name, params in (('real_before', before), ('real_after', after)):
+      played[name] = _play_all(real, params, tasks, seed, temperature, name, at_a_time)
+  with open_world(config, workdir, 'imagined', model, tokenizer, at_a_time) as imagined:
+    played['imagined'] = _play_all(
+        imagined, after, tasks, seed, temperature, 'imagined', at_a_time)
   played['w2r'] = replay_all(played['imagined'])
   for name, trajectories in played.items():
     _write_trajectories(episodes_path(workdir, seed, name), trajectories)

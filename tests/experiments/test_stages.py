@@ -78,7 +78,7 @@ def test_missing_stages_say_what_to_run_first(tmp_path):
   with pytest.raises(StageError, match="agent.init: 'world_model' or 'scratch', is 'nothing'"):
     agent_stages.imitate(config, str(tmp_path), 0)
   with pytest.raises(StageError, match="'dream' is not one of imagined, real, mixed"):
-    with agent_stages.open_world(config, str(tmp_path), 'dream', None, None):
+    with agent_stages.open_world(config, str(tmp_path), 'dream', None, None, 1):
       pass
 
 
