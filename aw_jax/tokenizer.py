@@ -1,15 +1,24 @@
 """One small tokenizer interface, and SentencePiece with byte fallback behind it.
 
+Pieces are merged by byte-pair encoding: frequent words are single ids, where a unigram model of the
+same size cuts many of them up.
+
 Chat markup is never text: `encode` cannot produce a special token, whatever an agent or an
 environment writes, so nobody can forge a turn or close a tag. Only `special` and `role_header` give
 those ids. Each ChatML header ("<|im_start|>user" and its newline) is one id, which saves a small
 model a third of its context.
+
+A word has the same pieces wherever it stands. SentencePiece spells a space as part of the word
+behind it, so that `chair` in `24 chair` and in `"chair"` would be different ids, and a model that
+has to copy would learn each pair of spellings by heart. Here every word is led by a space; one that
+the text does not have is marked with a tie before it and taken out again by `decode`.
 """
 
 import functools
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 import sentencepiece
@@ -25,6 +34,9 @@ SPECIAL_TOKENS = (
     *(f'<|im_start|>{role}\n' for role in ROLES), IM_END, THINK, END_THINK, PREDICTED,
     END_PREDICTED, SUBMIT,
 )
+_TIE = '\N{CHARACTER TIE}'
+_BARE_WORD = re.compile(r'(?<![^\W_])(?<! )(?=[^\W\d_])')  # before a word that no space leads
+_TIED = re.compile(_TIE + r' (?=[^\W\d_])')
 
 
 class TokenizerError(ValueError):
@@ -65,14 +77,15 @@ class Tokenizer:
 
   @classmethod
   def train(cls, texts: Iterable[str], vocab_size: int, max_piece_length: int = 16) -> 'Tokenizer':
-    """Trains a unigram vocabulary of at most `vocab_size` ids on `texts`, bytes as the fallback."""
+    """Trains a vocabulary of at most `vocab_size` ids on `texts`, bytes as the fallback."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, vocab_size=vocab_size,
-        hard_vocab_limit=False, model_type='unigram', byte_fallback=True,
+        sentence_iterator=map(_led_by_spaces, texts), model_writer=model, vocab_size=vocab_size,
+        hard_vocab_limit=False, model_type='bpe', byte_fallback=True, character_coverage=1.0,
         normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
-        split_digits=True, max_sentencepiece_length=max_piece_length, max_sentence_length=1 << 20,
-        pad_id=PAD_ID, unk_id=1, bos_id=-1, eos_id=-1, user_defined_symbols=['\n'],
+        allow_whitespace_only_pieces=True, split_digits=True,
+        max_sentencepiece_length=max_piece_length, max_sentence_length=1 << 20, pad_id=PAD_ID,
+        unk_id=1, bos_id=-1, eos_id=-1, user_defined_symbols=['\n', '\n' + _TIE],
         control_symbols=list(SPECIAL_TOKENS), num_threads=1, minloglevel=2)
     return cls(model.getvalue())
 
@@ -86,8 +99,8 @@ class Tokenizer:
     return hashlib.sha256(self.model_bytes).hexdigest()[:16]
 
   def encode(self, text: str) -> list[int]:
-    """Token ids of plain text; never a special token."""
-    return self._model.encode(text)
+    """Token ids of a whole plain text, as it stands between special tokens; never one of those."""
+    return self._model.encode(_led_by_spaces(text))
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of `ids`, special tokens written out and padding left out.
@@ -99,11 +112,15 @@ class Tokenizer:
     for index in map(int, ids):
       if index in self._special_text or index >= self.vocab_size:
         shown = self._special_text.get(index, '\N{REPLACEMENT CHARACTER}')
-        pieces += [self._model.decode(plain), shown]
+        pieces += [self._plain(plain), shown]
         plain = []
       elif index != PAD_ID:
         plain.append(index)
-    return ''.join(pieces) + self._model.decode(plain)
+    return ''.join(pieces) + self._plain(plain)
+
+  def _plain(self, ids: list[int]) -> str:
+    """The text of ids without special tokens."""
+    return _TIED.sub('', self._model.decode(ids)).removeprefix(' ')
 
   def special(self, token: str) -> int:
     """The id of one of SPECIAL_TOKENS."""
@@ -116,3 +133,9 @@ class Tokenizer:
   def save(self, path: str | os.PathLike) -> None:
     """Writes the vocabulary file atomically."""
     write_atomically(path, self.model_bytes)
+
+
+def _led_by_spaces(text: str) -> str:
+  """`text` with every word led by a space; `Tokenizer.decode` takes those out that it adds."""
+  start = ' ' if text[:1] == ' ' or text[:1].isalpha() else ''
+  return _BARE_WORD.sub(_TIE + ' ', start + text)

@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
   })
   config.cpt = stage(60, 2e-3, rows={'cpt': 4})
   # A row without thinking: the simulator of an agent answers at once (agent.thinking).
-  config.sft = stage(40, 2e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5)
+  config.sft = stage(40, 2e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=8, max_tokens=144, max_prompt=448, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({

@@ -176,8 +176,13 @@ def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
 
 def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokenizer: Tokenizer
                   ) -> dict[str, Any]:
-  """Keeps the best reasoning trace of each SFT sample, judged by the CPT model, and packs them."""
+  """Keeps the best reasoning trace of each SFT sample, judged by the CPT model, and packs them.
+
+  No more samples than `config.sft.samples` are judged, spread evenly.
+  """
   candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
+  step = -(-len(candidates) // config.sft.samples)
+  candidates = candidates[::step]
   seq_len, end_think = config.data.seq_len, tokenizer.special('</think>')
   sequences = []
   for record in candidates:

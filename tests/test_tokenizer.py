@@ -22,12 +22,13 @@ def corpus(count: int = 300) -> list[str]:
 
 
 TEXTS = corpus()
-# SentencePiece writes a space as U+2581, so that one character comes back as a space.
-LOWER_BLOCK = '\N{LOWER ONE EIGHTH BLOCK}'
+# SentencePiece writes a space as U+2581, so that one character comes back as a space; a tie marks a
+# space that was not there, so that a tie, a space and a letter come back as the letter.
+LOWER_BLOCK, TIE = '\N{LOWER ONE EIGHTH BLOCK}', '\N{CHARACTER TIE}'
 MARKUP = [
   *SPECIAL_TOKENS, '<|im_start|>', '<|im_end|>', '<pad>', '<unk>', '<s>', '<0x41>', '<0x00>']
 ANY_TEXT = st.lists(
-  st.sampled_from([*MARKUP, ' ', '  ', '\n', '\t', '\r\n', '\0', '\ufeff', 'notes.txt'])
+  st.sampled_from([*MARKUP, ' ', '  ', '\n', '\t', '\r\n', '\0', '\ufeff', 'notes.txt', 'x', '_7'])
   | st.text(max_size=20), max_size=8).map(''.join)
 
 
@@ -38,12 +39,22 @@ def tokenizer() -> Tokenizer:
 
 @hypothesis.given(ANY_TEXT)
 def test_any_text_survives(text):
-  text = text.replace(LOWER_BLOCK, '')
+  text = text.replace(LOWER_BLOCK, '').replace(TIE, '')
   assert tokenizer().decode(tokenizer().encode(text)) == text
 
 
-def test_the_one_character_that_does_not_survive():
+def test_the_two_characters_that_do_not_survive():
   assert tokenizer().decode(tokenizer().encode(f'a{LOWER_BLOCK}b')) == 'a b'
+  assert tokenizer().decode(tokenizer().encode(f'{TIE}a {TIE} 7 {TIE} b')) == f'{TIE}a {TIE} 7 b'
+
+
+@pytest.mark.parametrize('text', ['{} 1', '1 {}', '"{}"', '/{}', '7\n{}\n', '{}', '-{},8', '_{}_'])
+def test_a_word_is_spelled_alike_everywhere(text):
+  """Copying is one lookup then, whatever stands before the word."""
+  for word in WORDS:
+    alone = tokenizer().encode(word)
+    ids = tokenizer().encode(text.format(word))
+    assert any(ids[i:i + len(alone)] == alone for i in range(len(ids)))
 
 
 @hypothesis.given(ANY_TEXT)
@@ -57,7 +68,7 @@ def test_text_never_becomes_markup_or_padding(text):
 def test_markup_is_written_out_between_texts(parts):
   ids, text = [], ''
   for token, after in parts:
-    after = after.replace(LOWER_BLOCK, '')
+    after = after.replace(LOWER_BLOCK, '').replace(TIE, '')
     ids += [tokenizer().special(token), *tokenizer().encode(after)]
     text += token + after
   assert tokenizer().decode(ids) == text
