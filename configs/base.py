@@ -25,9 +25,9 @@ def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
 def policy_stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
   """A stage of policy gradient: small steps of AdamW, few of which cost much."""
   config = stage(
-      steps, peak_lr, group=8, temperature=1.0, updates_per_batch=2, clip=0.2, ratio='sequence',
+      steps, peak_lr, group=8, temperature=1.0, updates_per_batch=4, clip=0.2, ratio='sequence',
       **fields)
-  config.update({'log_every': 2, 'checkpoint_every': 4})
+  config.update({'log_every': 4, 'checkpoint_every': 4})
   config.optimizer.update({
       'name': 'adamw', 'schedule': 'constant', 'weight_decay': 0.0, 'warmup_steps': 2})
   return config
@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.collect = ml_collections.ConfigDict({
       'workers': 2,
       'train_pool': None,  # or one stage's tasks only: 'cpt', 'sft', 'rl'
-      'train_episodes': {'terminal': 1400, 'mcp': 400},
+      'train_episodes': {'terminal': 3000, 'mcp': 1000},
       'test_episodes': {'terminal': 120, 'mcp': 80},
       'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
@@ -60,11 +60,11 @@ def get_config() -> ml_collections.ConfigDict:
   })
   config.cpt = stage(60, 2e-3, rows={'cpt': 4})
   # A row without thinking: the simulator of an agent answers at once (agent.thinking).
-  config.sft = stage(40, 2e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
+  config.sft = stage(80, 3e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
   config.rl = policy_stage(
-      20, 3e-4, prompts=8, max_tokens=144, max_prompt=448, rubric_weight=0.9)
+      20, 3e-4, prompts=16, max_tokens=144, max_prompt=448, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 208, 'max_prompt': 1024,
+      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 176, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
   config.agent = ml_collections.ConfigDict({
@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
       'world': 'imagined',  # 'imagined', 'real' or 'mixed'
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
       'imitation': stage(60, 3e-3, rows={'agent': 4}),
-      'rl': policy_stage(12, 3e-4, tasks=8),
+      'rl': policy_stage(16, 3e-4, tasks=16),
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {

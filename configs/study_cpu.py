@@ -18,6 +18,6 @@ def get_config():
   config.evaluate.turns_per_domain = 384
   config.agent.seeds = (0, 1, 2)
   config.agent.imitation.steps = 120
-  config.agent.rl.steps = 48
+  config.agent.rl.steps = 64
   config.agent.evaluation_tasks = 160
   return config

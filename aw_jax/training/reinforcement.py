@@ -18,29 +18,39 @@ from aw_jax.training.state import TrainState
 RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], np.ndarray]
 
 
+class BatchError(ValueError):
+  """A batch cannot be dealt out evenly; the message names the sizes."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class OnPolicyBatches:
-  """Batches sampled from the parameters being trained, each used for a few optimiser steps.
+  """Batches sampled from the parameters being trained, each dealt out to a few optimiser steps.
 
-  The batch of a step is a function of the step and of the parameters at the first step of its
-  `updates_per_batch`, so a run resumed at a multiple of that continues bitwise.
+  Sampling many rows costs little more than sampling few. The batch of a step is a function of the
+  step and of the parameters at the first step of its `updates_per_batch`, so a run resumed at a
+  multiple of that continues bitwise.
 
   Attributes:
-    updates_per_batch: optimiser steps on one batch.
+    updates_per_batch: optimiser steps on one batch, each on its share of the rows.
   """
 
   updates_per_batch: int
   _newest: tuple[int, Any] | None = dataclasses.field(default=None, init=False, repr=False)
 
   def __call__(self, step: int, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
-    """The batch of this step, and its rewards as metrics."""
-    index = step // self.updates_per_batch
+    """This step's share of its batch, and the rewards of all of it as metrics."""
+    index, share = divmod(step, self.updates_per_batch)
     if self._newest is None or self._newest[0] != index:
       self._newest = (index, self.sample(index, state.params))
-    return self._newest[1]
+    batch, metrics = self._newest[1]
+    rows = len(next(iter(batch.values())))
+    if rows % self.updates_per_batch:
+      raise BatchError(
+          f'updates_per_batch = {self.updates_per_batch} does not divide a batch of {rows} rows')
+    return {name: rows[share::self.updates_per_batch] for name, rows in batch.items()}, metrics
 
   def sample(self, index: int, params: Any) -> tuple[dict[str, Any], dict[str, float]]:
-    """Batch number `index` and its metrics, sampled from `params`."""
+    """Batch number `index`, rows in front, and its metrics, sampled from `params`."""
     raise NotImplementedError
 
 

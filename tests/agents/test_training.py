@@ -33,10 +33,10 @@ class ScriptedWorld:
     return Episodes(trajectories, tokens, tokens % 2 == 0, -tokens.astype(np.float32))
 
 
-def batches(world, seed=0):
+def batches(world, seed=0, updates=1):
   return EpisodeBatches(
     world=world, tasks=lambda index: [make_task(2 * index), make_task(2 * index + 1)], group=4,
-    temperature=0.8, updates_per_batch=3, seed=seed)
+    temperature=0.8, updates_per_batch=updates, seed=seed)
 
 
 def state(params='params'):
@@ -64,18 +64,19 @@ def test_a_batch_is_what_was_played():
 
 def test_updates_share_a_batch_and_the_next_is_another():
   world = ScriptedWorld(*SUCCESSES)
-  source = batches(world)
-  first, _ = source(0, state('first'))
-  assert source(1, state('moved'))[0] is first and source(2, state('moved'))[0] is first
-  source(3, state('third'))
+  source = batches(world, updates=4)
+  shares = [source(step, state('first' if step == 0 else 'moved'))[0] for step in range(4)]
+  for step, share in enumerate(shares):
+    np.testing.assert_array_equal(share['tokens'], np.arange(48).reshape(8, 6)[step::4])
+  source(4, state('second'))
   assert [(params, tasks) for params, tasks, *_ in world.asked] == [
-    ('first', [0, 1]), ('third', [2, 3])]
+    ('first', [0, 1]), ('second', [2, 3])]
 
 
 def test_noise_is_a_function_of_seed_and_step():
   def seeds(seed):
     world = ScriptedWorld(*SUCCESSES)
-    for step in range(0, 12, 3):
+    for step in range(4):
       batches(world, seed)(step, state())  # a new one each time, as after a kill
     return [asked[3] for asked in world.asked]
 

@@ -9,7 +9,7 @@ from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.tokenizer import IM_END, Tokenizer
 from aw_jax.training import objectives
-from aw_jax.training.reinforcement import GroupSampler
+from aw_jax.training.reinforcement import BatchError, GroupSampler
 from aw_jax.training.state import TrainState
 
 GROUP, MAX_TOKENS = 3, 6
@@ -48,11 +48,11 @@ class Setting:
     self.asked.append(([*texts], [record['name'] for record in records]))
     return np.array([len(text) for text in texts], np.float64)
 
-  def sampler(self, seed=0):
+  def sampler(self, seed=0, updates=1):
     return GroupSampler(
       model=self.config, tokenizer=self.tokenizer, records=self.records, reward=self.reward,
-      group=GROUP, max_tokens=MAX_TOKENS, max_prompt=16, temperature=1.0, updates_per_batch=2,
-      seed=seed)
+      group=GROUP, max_tokens=MAX_TOKENS, max_prompt=16, temperature=1.0,
+      updates_per_batch=updates, seed=seed)
 
 
 def state(config, seed=0):
@@ -99,13 +99,22 @@ def test_sampled_logprobs_are_the_trainers(setting, config):
 
 
 def test_updates_share_a_batch_and_the_next_is_another(setting, config):
+  whole, metrics = setting.sampler()(0, state(config))
   setting.asked.clear()
-  sampler = setting.sampler()
-  first, _ = sampler(0, state(config))
-  second, _ = sampler(1, state(config, seed=1))  # parameters have moved, the batch has not
-  assert second is first and len(setting.asked) == 1
-  third, _ = sampler(2, state(config, seed=1))
-  assert (third['prompts'] != first['prompts']).any() and len(setting.asked) == 2
+  sampler = setting.sampler(updates=3)
+  for step, seed in enumerate((0, 1, 2)):  # parameters move, the batch does not
+    share, found = sampler(step, state(config, seed))
+    assert found == metrics
+    for name, rows in share.items():
+      np.testing.assert_array_equal(rows, whole[name][step:step + 1])
+  assert len(setting.asked) == 1
+  following, _ = sampler(3, state(config, seed=1))
+  assert (following['prompts'] != whole['prompts'][:1]).any() and len(setting.asked) == 2
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(setting, config):
+  with pytest.raises(BatchError, match='updates_per_batch = 2 does not divide a batch of 3 rows'):
+    setting.sampler(updates=2)(0, state(config))
 
 
 def test_a_batch_is_a_function_of_step_parameters_and_seed(setting, config):
