@@ -64,6 +64,8 @@ class Tokenizer:
       if not self._model.is_control(index):
         raise TokenizerError(
             f'{source}: {token!r} is not a control symbol; train it with Tokenizer.train')
+    if self._model.piece_to_id('\n' + _TIE) == self._model.unk_id():
+      raise TokenizerError(f'{source}: has no tie for words; train it with Tokenizer.train')
     self._special_text = {index: token for token, index in self._specials.items()}
 
   @classmethod

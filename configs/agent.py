@@ -1,4 +1,4 @@
-"""An agent trained in a world; `--config.agent.world={imagined,real,mixed}`."""
+"""An agent trained in a world; `--config.world={imagined,real,mixed}`."""
 
 from configs import base
 

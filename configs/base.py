@@ -27,7 +27,7 @@ def policy_stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigD
   config = stage(
       steps, peak_lr, group=8, temperature=1.0, updates_per_batch=4, clip=0.2, ratio='sequence',
       **fields)
-  config.update({'log_every': 4, 'checkpoint_every': 4})
+  config.update({'log_every': 1, 'checkpoint_every': 4})
   config.optimizer.update({
       'name': 'adamw', 'schedule': 'constant', 'weight_decay': 0.0, 'warmup_steps': 2})
   return config
@@ -56,7 +56,8 @@ def get_config() -> ml_collections.ConfigDict:
   })
   config.model = ml_collections.ConfigDict({
       'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,
-      'short_conv_width': 4, 'dtype': 'bfloat16',
+      'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'float32', 'query_block': 128,
+      'remat': False,
   })
   config.cpt = stage(60, 2e-3, rows={'cpt': 4})
   # A row without thinking: the simulator of an agent answers at once (agent.thinking).
@@ -67,9 +68,9 @@ def get_config() -> ml_collections.ConfigDict:
       'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 176, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
+  config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
   config.agent = ml_collections.ConfigDict({
       'seeds': (0,),  # an agent each, imitation included; the world model is shared
-      'world': 'imagined',  # 'imagined', 'real' or 'mixed'
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
       'imitation': stage(60, 3e-3, rows={'agent': 4}),
       'rl': policy_stage(16, 3e-4, tasks=16),

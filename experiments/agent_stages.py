@@ -1,6 +1,7 @@
 """The agent's stages: imitation of the noisy expert, policy gradient, the closed loop."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from aw_jax.evaluation.closed_loop import closed_loop_summary, replay
 from aw_jax.evaluation.statistics import bootstrap_rate, paired_difference, t_interval
 from aw_jax.imagination.rollout import RolloutConfig
 from aw_jax.models.config import ModelConfig
+from aw_jax.prompts import templates
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import objectives
 from aw_jax.training.checkpoints import load_params
@@ -36,7 +38,7 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   tokenizer = stages.load_tokenizer(config, workdir)
   model, params = stages.model_config(config, tokenizer), None
   if config.agent.init == 'world_model':
-    params, model, _ = load_params(base or os.path.join(workdir, 'cpt'))
+    params, model = stages.load_start(config, base or os.path.join(workdir, 'cpt'))
   elif config.agent.init != 'scratch':
     raise stages.StageError(
         f"config.agent.init: 'world_model' or 'scratch', is {config.agent.init!r}")
@@ -51,7 +53,7 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
 
 
 def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_writers) -> Any:
-  """Group-relative policy gradient in `config.agent.world`. Returns the parameters."""
+  """Group-relative policy gradient in `config.world`. Returns the parameters."""
   params, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
   c = config.agent.rl
 
@@ -61,13 +63,13 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   def objective(decoder, parameters, batch):
     return objectives.episode_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)
 
-  imagined_tasks = c.tasks if config.agent.world == 'imagined' else (c.tasks + 1) // 2
-  with open_world(config, workdir, config.agent.world, model, tokenizer, imagined_tasks) as world:
+  imagined_tasks = c.tasks if config.world == 'imagined' else (c.tasks + 1) // 2
+  with open_world(config, workdir, config.world, model, tokenizer, imagined_tasks) as world:
     batches = EpisodeBatches(
         world=world, tasks=tasks, group=c.group, temperature=c.temperature,
         updates_per_batch=c.updates_per_batch, seed=seed)
     return run_stage(
-        f'agent in {config.agent.world} world', c, model, tokenizer, objective, batches,
+        f'agent in {config.world} world', c, model, tokenizer, objective, batches,
         agent_directory(workdir, 'rl', seed), init_params=params, seed=seed,
         extra_writers=extra_writers)
 
@@ -93,7 +95,7 @@ def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: T
   `tasks_at_a_time` of them are imagined by one device program.
   """
   if kind not in WORLDS:
-    raise stages.StageError(f'agent.world: {kind!r} is not one of {", ".join(WORLDS)}')
+    raise stages.StageError(f'config.world: {kind!r} is not one of {", ".join(WORLDS)}')
   sizes = rollout_config(config, config.agent.rl.group)
   with contextlib.ExitStack() as stack:
     real = imagined = None
@@ -103,7 +105,8 @@ def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: T
       stack.callback(real.close)
     if kind != 'real':
       world_params, world_model, _ = load_params(os.path.join(workdir, config.agent.world_model))
-      imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, tasks_at_a_time)
+      imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, tasks_at_a_time,
+                               templates.STAGE_TEMPLATES[config.agent.world_model][0])
     yield MixedWorld(real, imagined) if real and imagined else real or imagined
 
 
@@ -211,9 +214,14 @@ def replay_all(imagined: Sequence[Trajectory]) -> list[Trajectory]:
       domain = trajectory.task.domain
       if domain not in environments:
         environments[domain] = registry.make_environment(domain)
-      found.append(replay(
+      replayed = replay(
           environments[domain], trajectory.task, [turn.action for turn in trajectory.turns],
-          trajectory.submission))
+          trajectory.submission)
+      by_command = trajectory.task.verifier.kind == 'command'
+      if by_command and trajectory.verification is None:
+        # It ended in something that was no action, or no answer: a failure in every world.
+        replayed = dataclasses.replace(replayed, success=False)
+      found.append(replayed)
   finally:
     for environment in environments.values():
       environment.close()

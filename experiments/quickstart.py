@@ -50,32 +50,9 @@ class Stopwatch:
     return value
 
 
-def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Notes the config in the work directory. Raises StageError where another one made it."""
-  wanted = json.loads(config.to_json())
-  found = _leaves(stages.once(os.path.join(workdir, 'config.json'), lambda: wanted))
-  wanted = _leaves(wanted)
-  for key in sorted(set(found) | set(wanted)):
-    if found.get(key) != wanted.get(key):
-      raise stages.StageError(
-          f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '
-          f'{json.dumps(wanted.get(key))}; use another --workdir')
-
-
-def _leaves(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested dictionaries as one, with dotted keys."""
-  leaves = {}
-  for key, value in values.items():
-    if isinstance(value, dict):
-      leaves |= _leaves(value, f'{prefix}{key}.')
-    else:
-      leaves[prefix + key] = value
-  return leaves
-
-
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Every stage that is not done yet; returns what goes into results.json."""
-  claim_workdir(config, workdir)
+  stages.claim_workdir(config, workdir)
   watch = Stopwatch(workdir)
   watch.time('collect', lambda: stages.collect(config, workdir))
   watch.time('prepare', lambda: stages.prepare(config, workdir))

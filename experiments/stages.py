@@ -7,6 +7,7 @@
     {workdir}/evaluation/*.json                figures
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from absl import logging
 
 from aw_jax.environments import collect as collecting
 from aw_jax.models.config import ModelConfig
@@ -27,7 +29,7 @@ from aw_jax.training.checkpoints import has_model, load_params
 from aw_jax.training.reinforcement import GroupSampler
 from aw_jax.training.runner import ExtraWriters, no_writers, packed_batches, run_stage
 from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
-from data_pipelines import packing, records
+from data_pipelines import packing, reasoning, records
 
 BASE_CHECKPOINT = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'checkpoints', 'base')
@@ -40,8 +42,12 @@ class StageError(RuntimeError):
 
 def tensorboard_writers(directory: str) -> list[Any]:
   """Metrics to TensorBoard through clu, which imports TensorFlow: never inside aw_jax."""
-  from clu import metric_writers
-  return [metric_writers.SummaryWriter(directory)]
+  try:
+    from clu import metric_writers
+    return [metric_writers.SummaryWriter(directory)]
+  except ModuleNotFoundError as error:
+    logging.warning('no %s here: metrics go to %s/metrics.jsonl alone', error.name, directory)
+    return []
 
 
 def once(path: str, compute: Callable[[], Any]) -> Any:
@@ -50,6 +56,33 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
     write_atomically(path, json.dumps(compute(), indent=1))
   with open(path, encoding='utf-8') as file:
     return json.load(file)
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Notes the config in the work directory. Raises StageError where another one made it.
+
+  What is done there is never done again, so every stage must be of one config. Only `stage`, which
+  says what to do next, may differ.
+  """
+  wanted = json.loads(config.to_json())
+  found = _leaves(once(os.path.join(workdir, 'config.json'), lambda: wanted))
+  wanted = _leaves(wanted)
+  for key in sorted((set(found) | set(wanted)) - {'stage'}):
+    if found.get(key) != wanted.get(key):
+      raise StageError(
+          f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '
+          f'{json.dumps(wanted.get(key))}; use another --workdir')
+
+
+def _leaves(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested dictionaries as one, with dotted keys."""
+  leaves = {}
+  for key, value in values.items():
+    if isinstance(value, dict):
+      leaves |= _leaves(value, f'{prefix}{key}.')
+    else:
+      leaves[prefix + key] = value
+  return leaves
 
 
 def init_directory(config: ml_collections.ConfigDict) -> str | None:
@@ -75,6 +108,10 @@ def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 
   Changed-state turns are marked where they are counted, in test episodes: it takes a replay each.
   """
+  for domain in config.domains:
+    if domain not in config.collect.train_episodes:
+      raise StageError(f'config.domains: {domain!r} is not one of '
+                       f'{", ".join(config.collect.train_episodes)}')
   summaries = {}
   for split in ('train', 'test'):
     for domain in config.domains:
@@ -133,6 +170,23 @@ def model_config(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Mod
       {**config.model, 'vocab_size': -(-tokenizer.vocab_size // 64) * 64})
 
 
+_RUN_TIME = ('dtype', 'cache_dtype', 'query_block', 'remat')  # not part of what was learned
+
+
+def load_start(config: ml_collections.ConfigDict, directory: str) -> tuple[Any, ModelConfig]:
+  """Parameters to start from, and their decoder as `config.model` wants it to run.
+
+  Raises StageError where `config.model` describes another decoder.
+  """
+  params, model, _ = load_params(directory)
+  for name, value in config.model.items():
+    if name not in _RUN_TIME and getattr(model, name) != value:
+      raise StageError(
+          f'config.model.{name} is {value}, but {directory} has {getattr(model, name)}; set it so, '
+          'or use --config.init=scratch')
+  return params, dataclasses.replace(model, **{name: config.model[name] for name in _RUN_TIME})
+
+
 def records_path(workdir: str, name: str) -> str:
   return records.records_path(os.path.join(workdir, 'data'), name)
 
@@ -153,6 +207,11 @@ def _previous(workdir: str, stage: str) -> tuple[Any, ModelConfig, Tokenizer]:
   return load_params(directory)
 
 
+def require_world_model(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Raises StageError where the simulator of an agent is not trained yet."""
+  _previous(workdir, config.agent.world_model)
+
+
 def _packed_stage(config, workdir, stage, model, tokenizer, params, extra_writers):
   stage_config = config[stage]
   rows = {records_path(workdir, name): count for name, count in stage_config.rows.items()}
@@ -170,7 +229,7 @@ def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   model = model_config(config, tokenizer)
   params = None
   if base is not None:
-    params, model, _ = load_params(base)
+    params, model = load_start(config, base)
   return _packed_stage(config, workdir, 'cpt', model, tokenizer, params, extra_writers)
 
 
@@ -217,13 +276,32 @@ def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   return _packed_stage(config, workdir, 'sft', model, tokenizer, params, extra_writers)
 
 
+_TAGS = 5  # of thinking, of an observation, and the end of the message
+
+
+def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[str, int]]:
+  """How many records of each domain there are, and how many fit."""
+  counts = {}
+  for record in records.read_records(path):
+    count = counts.setdefault(record['domain'], {'records': 0, 'kept': 0})
+    count['records'] += 1
+    count['kept'] += fits(record)
+  return counts
+
+
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   params, model, tokenizer = _previous(workdir, 'sft')
   c = config.rl
+
+  def fits(record: dict[str, Any]) -> bool:  # the true answer, reasoning included, can be said
+    answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
+    return len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
+
+  path = records_path(workdir, 'rl')
+  once(os.path.join(workdir, 'evaluation', 'rl_prompts.json'), lambda: _kept(path, fits))
   source = data.batches(
-      records_path(workdir, 'rl'), c.prompts, config.seed, tokenizer=tokenizer.fingerprint,
-      keep=lambda record: len(record['prompt']) <= c.max_prompt)
+      path, c.prompts, config.seed, tokenizer=tokenizer.fingerprint, keep=fits)
 
   def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> np.ndarray:
     references = [Reference(

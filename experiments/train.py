@@ -21,6 +21,10 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=T
 
 def main():
   config = _CONFIG.value
+  if config.get('stage') not in ('cpt', 'sft'):
+    raise stages.StageError(
+        f"config.stage: 'cpt' or 'sft', is {config.get('stage')!r}; use configs/cpt.py or sft.py")
+  stages.claim_workdir(config, _WORKDIR.value)
   stages.ensure_data(config, _WORKDIR.value)
   stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
 

@@ -1,8 +1,9 @@
 """Trains an agent: imitation of the noisy expert, policy gradient in a world, then the real one.
 
-    python -m experiments.train_agent --workdir=/tmp/run --config.agent.world=imagined
+    python -m experiments.train_agent --workdir=/tmp/run --config.world=imagined
 
-`imagined` and `mixed` need the work directory's world model. Run again with the same flags, it goes
+It needs the work directory's world model, in `real` too: the agent is compared with its imagined
+self. Run again with the same flags, it goes
 on from the newest checkpoint.
 """
 
@@ -23,6 +24,8 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=T
 
 def main():
   config, workdir = _CONFIG.value, _WORKDIR.value
+  stages.claim_workdir(config, workdir)
+  stages.require_world_model(config, workdir)
   stages.ensure_data(config, workdir)
   for seed in config.agent.seeds:
     agent_stages.imitate(config, workdir, seed, stages.tensorboard_writers)

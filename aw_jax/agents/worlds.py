@@ -3,6 +3,7 @@
 Shapes: N tasks, G episodes of each, B = N * G rows, S tokens of an agent's context.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder
 from aw_jax.prompts import chat, templates
 from aw_jax.sampling.sampler import Sampler
-from aw_jax.tokenizer import IM_END, Tokenizer
+from aw_jax.tokenizer import IM_END, SPECIAL_TOKENS, Tokenizer
 from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 
 
@@ -51,8 +52,8 @@ class World(Protocol):
   """Anything that plays episodes.
 
   In every world alike: an action whose first token is the submit token ends the episode; so does
-  one that is blank or does not end within `max_action` tokens, as a failure and without the hidden
-  check.
+  one that is blank, holds chat markup or does not end within `max_action` tokens, as a failure and
+  without the hidden check.
   """
 
   def play(self, params: Any, tasks: Sequence[Task], group: int, seed: int,
@@ -177,7 +178,7 @@ class _Row:
   submission: str | None = None
   error: str = ''
   active: bool = True
-  acted: bool = True  # False after an action that was none: blank, or without end
+  acted: bool = True  # False after an action that was none: blank, with markup, or without end
 
   def say(self, tokens, speaker, logprobs) -> None:
     self.tokens += tokens
@@ -201,6 +202,7 @@ class RealWorld:
     """
     self._agent_config = agent_config
     self._tokenizer = tokenizer
+    self._reserved = set(map(tokenizer.special, SPECIAL_TOKENS))
     self._make_environment = make_environment
     self._config = config
     self._count = environments
@@ -261,7 +263,8 @@ class RealWorld:
     if sample.tokens[0] == self._tokenizer.special(SUBMIT):
       row.submission, row.active = submission_of(sample.text), False
       return
-    if not sample.finished or not sample.text.strip():
+    has_markup = not self._reserved.isdisjoint(sample.tokens[:-1])
+    if has_markup or not sample.finished or not sample.text.strip():
       row.acted = row.active = False
       return
     try:
@@ -303,12 +306,16 @@ class RealWorld:
 
 
 class MixedWorld:
-  """Every other task in the real world, the others in imagination."""
+  """Every other task of each domain in the real world, the others in imagination."""
 
   def __init__(self, real: World, imagined: World):
     self._worlds = (real, imagined)
 
   def play(self, params, tasks, group, seed, temperature=1.0) -> Episodes:
+    seen, parts = collections.Counter(), ([], [])
+    for task in tasks:
+      parts[seen[task.domain] % 2].append(task)
+      seen[task.domain] += 1
     return concatenate([
-        world.play(params, tasks[offset::2], group, seed + offset, temperature)
-        for offset, world in enumerate(self._worlds) if tasks[offset::2]])
+        world.play(params, part, group, seed + offset, temperature)
+        for offset, (world, part) in enumerate(zip(self._worlds, parts, strict=True)) if part])

@@ -13,8 +13,8 @@ Each is interpolated with absolute discounting down to the uniform distribution 
 expectation maximisation on training trajectories that are left out of the counts.
 """
 
-import itertools
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ class NGram:
 
   def __init__(
       self, tokenizer: Tokenizer, trajectories: Iterable[Trajectory], *, order: int = 5,
-      dialogue_order: int = 12, max_trajectories: int = 3000, max_tokens: int = 256):
+      dialogue_order: int = 12, max_trajectories: int = 6000, max_tokens: int = 256):
     """Counts training trajectories and fits the mixture.
 
     Args:
@@ -48,7 +48,7 @@ class NGram:
       trajectories: for training.
       order: of the text and action models.
       dialogue_order: of the dialogue model.
-      max_trajectories: how many trajectories are read, to bound memory.
+      max_trajectories: how many of them are counted, to bound memory; drawn evenly.
       max_tokens: of a predicted observation, which is never longer than the longest counted one.
     """
     self._tokenizer = tokenizer
@@ -57,14 +57,17 @@ class NGram:
     self._end = tokenizer.special(END_PREDICTED)
     self._uniform = np.full(tokenizer.vocab_size, 1 / tokenizer.vocab_size)
     self._text, self._action = _Counts(), _Counts()
-    chosen = list(itertools.islice(trajectories, max_trajectories))
+    chosen = list(trajectories)
+    random.Random(0).shuffle(chosen)  # they come domain by domain
+    chosen = chosen[:max_trajectories]
     tuning = chosen[::_TUNING_SHARE] if len(chosen) >= _TUNING_SHARE else []
     counted = [t for number, t in enumerate(chosen) if not tuning or number % _TUNING_SHARE]
     longest = max((self._count(example)
                    for example in turn_examples(counted, held_out_families=())), default=0)
     self._max_tokens = min(max_tokens, longest)
     self._weights = _Mixture()
-    self._tune(turn_examples(tuning, held_out_families=())[:_MAX_TUNING_TURNS])
+    turns = turn_examples(tuning, held_out_families=())
+    self._tune(random.Random(0).sample(turns, min(len(turns), _MAX_TUNING_TURNS)))
 
   def __call__(self, examples: Sequence[TurnExample]) -> list[str | None]:
     """Predicts by greedy decoding."""

@@ -18,13 +18,25 @@ import jax.numpy as jnp
 
 from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import Speaker, decode_turn, ingest_message, prefill
-from aw_jax.tokenizer import END_PREDICTED, IM_END, PREDICTED, Tokenizer
+from aw_jax.tokenizer import (
+    END_PREDICTED,
+    END_THINK,
+    IM_END,
+    PREDICTED,
+    SPECIAL_TOKENS,
+    THINK,
+    Tokenizer,
+)
 from aw_jax.trajectories import SUBMIT
 
 
 @dataclasses.dataclass(frozen=True)
 class Markup:
-  """Token ids of the chat markup that phases are glued with."""
+  """Token ids of the chat markup that phases are glued with.
+
+  `reserved` are all ids that no text has. A model can sample them where text should be; what it
+  says is then no action and no observation, or it could write the other side's lines.
+  """
 
   user: tuple[int, ...]
   assistant: tuple[int, ...]
@@ -32,12 +44,17 @@ class Markup:
   predicted: int
   end_predicted: int
   submit: int
+  think: int
+  end_think: int
+  reserved: tuple[int, ...]
 
   @classmethod
   def of(cls, tokenizer: Tokenizer) -> 'Markup':
     return cls(
         tuple(tokenizer.role_header('user')), tuple(tokenizer.role_header('assistant')),
-        *(tokenizer.special(token) for token in (IM_END, PREDICTED, END_PREDICTED, SUBMIT)))
+        *(tokenizer.special(token)
+          for token in (IM_END, PREDICTED, END_PREDICTED, SUBMIT, THINK, END_THINK)),
+        tuple(map(tokenizer.special, SPECIAL_TOKENS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,15 +160,31 @@ def _first(tokens: jax.Array, wanted: int) -> jax.Array:
   return jnp.where(jnp.any(found, axis=1), jnp.argmax(found, axis=1), tokens.shape[1])
 
 
+def _reserved(tokens_BxT, markup: Markup, starts_B, ends_B) -> jax.Array:
+  """int32[B]: reserved ids among the tokens from `starts_B` to before `ends_B`."""
+  place = jnp.arange(tokens_BxT.shape[1])
+  within = (place >= starts_B[:, None]) & (place < ends_B[:, None])
+  return jnp.sum(within & jnp.isin(tokens_BxT, jnp.array(markup.reserved)), axis=1)
+
+
 def _observation(turn, markup: Markup, config: RolloutConfig):
-  """Takes answers apart: observation int32[B, O], lengths, whether the form was right."""
-  opening = _first(turn.tokens, markup.predicted)
-  start = opening + 1 if config.thinking else jnp.zeros_like(opening)
-  closing = _first(turn.tokens, markup.end_predicted)
+  """Takes answers apart: observation int32[B, O], lengths, whether the form was right.
+
+  The form is that of `chat.parse_prediction`: thinking or none, one observation, nothing else.
+  """
+  nowhere = jnp.zeros_like(turn.lengths)
+  opening = _first(turn.tokens, markup.predicted) if config.thinking else nowhere - 1
+  start, closing = opening + 1, turn.lengths - 2
   lengths = closing - start
-  once = jnp.sum(turn.tokens == markup.end_predicted, axis=1) == 1
-  valid = (turn.stopped & once & (closing == turn.lengths - 2) & (lengths >= 0)
-           & (lengths <= config.max_observation))
+  at = lambda place: jnp.take_along_axis(
+      turn.tokens, jnp.clip(place, 0, turn.tokens.shape[1] - 1)[:, None], axis=1)[:, 0]
+  valid = (turn.stopped & (lengths >= 0) & (lengths <= config.max_observation)
+           & (at(closing) == markup.end_predicted)
+           & (_reserved(turn.tokens, markup, start, closing) == 0))
+  if config.thinking:
+    thought = ((turn.tokens[:, 0] == markup.think) & (at(opening - 1) == markup.end_think)
+               & (_reserved(turn.tokens, markup, nowhere, opening) == 2))
+    valid &= (opening == 0) | (thought & (opening >= 2))
   lengths = jnp.where(valid, lengths, 0)
   place = jnp.arange(config.max_observation)
   source = jnp.minimum(start[:, None] + place, turn.tokens.shape[1] - 1)
@@ -246,8 +279,10 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
         stop=markup.end, max_tokens=config.max_action, temperature=config.agent_temperature)
     record = record.write(starts, action.tokens, action.lengths, action.logprobs)
     submits = active & (action.tokens[:, 0] == markup.submit)
-    # An action that does not end, or that is empty, has no answer: the episode is broken.
-    complete = action.stopped & (action.lengths > 1)
+    # An action that does not end, is empty or holds markup has no answer: the episode is broken.
+    nowhere = jnp.zeros_like(action.lengths)
+    complete = (action.stopped & (action.lengths > 1)
+                & (_reserved(action.tokens, markup, nowhere, action.lengths - 1) == 0))
     broken |= active & ~submits & ~complete
     asks = active & ~submits & complete
     message, counts = compose(markup.user, action.tokens, action.lengths, header)

@@ -201,6 +201,16 @@ def test_what_is_no_action_is_not_checked(monkeypatch, tokenizer, last, turns, c
   assert (trajectory.verification is not None) is checked and trajectory.success is checked
 
 
+def test_markup_in_an_action_is_no_action(monkeypatch, tokenizer):
+  ids = [*tokenizer.encode('word'), *tokenizer.role_header('user'), tokenizer.special(IM_END)]
+  sample = Sample('word<|im_start|>user\n', ids, [0.0] * len(ids), True)
+  monkeypatch.setattr(ScriptedSampler, '_say', lambda *_: sample)
+  episodes, _ = play(monkeypatch, tokenizer, {}, lambda domain: Echo([]), [make_task()])
+  trajectory, = episodes.trajectories
+  assert trajectory.turns == () and trajectory.verification is None
+  assert trajectory.success is False
+
+
 def test_only_the_submit_token_submits(monkeypatch, tokenizer):
   """Text that spells it is an action like any other, in every world."""
   ids = [*tokenizer.encode(SUBMIT), tokenizer.special(IM_END)]
@@ -339,3 +349,15 @@ def test_a_mixed_world_splits_the_tasks(count):
     (2, i) for i in ids[1::2] for _ in range(3)]
   assert episodes.trajectories == played  # those of one task together, as groups need it
   assert episodes.tokens[:, 0].tolist() == [number for number, _ in played]
+
+
+def test_a_mixed_world_shows_every_domain_to_both():
+  """Tasks come domains in turn; the split must not be one by domain."""
+  real, imagined = Noting(1), Noting(2)
+  tasks = [dataclasses.replace(make_task(str(i)), domain=('terminal', 'mcp')[i % 2])
+           for i in range(8)]
+  MixedWorld(real, imagined).play('params', tasks, 1, seed=0)
+  domains = {task.id: task.domain for task in tasks}
+  for world in (real, imagined):
+    (_, ids, *_), = world.asked
+    assert [domains[i] for i in ids] == ['terminal', 'mcp'] * 2

@@ -1,5 +1,6 @@
 """What the commands do with their work directory: once, whole, and by one config."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import pytest
 
 from aw_jax.trajectories import TrajectoryError
 from configs import base, smoke
-from experiments import agent_stages, quickstart, stages
+from experiments import agent_stages, stages
 from experiments.stages import StageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -50,13 +51,37 @@ def test_once_leaves_nothing_of_what_failed(tmp_path):
   assert stages.once(tmp_path / 'x.json', lambda: 3) == 3
 
 
+def test_a_checkpoint_of_another_decoder_is_refused_by_field():
+  config = base.get_config()
+  params, model = stages.load_start(config, stages.BASE_CHECKPOINT)
+  assert (model.width, model.dtype) == (config.model.width, 'bfloat16')
+  config.model.dtype, config.model.remat = 'float32', True  # how it runs is the config's to say
+  assert stages.load_start(config, stages.BASE_CHECKPOINT)[1] == dataclasses.replace(
+    model, dtype='float32', remat=True)
+  config.model.layers = 7
+  with pytest.raises(StageError, match=r'config.model.layers is 7, but .*base has \d; .*scratch'):
+    stages.load_start(config, stages.BASE_CHECKPOINT)
+
+
+def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path):
+  message = refusal('experiments.train', '--config=configs/base.py', f'--workdir={tmp_path}')
+  assert message == ("train: config.stage: 'cpt' or 'sft', is None; use configs/cpt.py or sft.py")
+  config = base.get_config()
+  config.domains = ('terminal', 'moon')
+  with pytest.raises(StageError, match="'moon' is not one of mcp, terminal"):
+    stages.collect(config, str(tmp_path))
+  with pytest.raises(StageError, match="rl: no checkpoint; train the stage 'rl' first"):
+    stages.require_world_model(base.get_config(), str(tmp_path))
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_a_work_directory_belongs_to_one_config(tmp_path):
   config = base.get_config()
-  quickstart.claim_workdir(config, str(tmp_path))
-  quickstart.claim_workdir(base.get_config(), str(tmp_path))
+  stages.claim_workdir(config, str(tmp_path))
+  stages.claim_workdir(base.get_config(), str(tmp_path))
   config.cpt.optimizer.peak_lr = 0.5
   with pytest.raises(StageError) as error:
-    quickstart.claim_workdir(config, str(tmp_path))
+    stages.claim_workdir(config, str(tmp_path))
   before = base.get_config().cpt.optimizer.peak_lr
   assert str(error.value) == (
     f'{tmp_path}: was made with config.cpt.optimizer.peak_lr = {before}, now it is 0.5; '

@@ -16,7 +16,9 @@ from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.training.objectives import sequence_logprobs
 
 VOCABULARY = 40
-MARKUP = Markup(user=(2,), assistant=(3,), end=4, predicted=5, end_predicted=6, submit=7)
+MARKUP = Markup(user=(2,), assistant=(3,), end=4, predicted=5, end_predicted=6, submit=7, think=8,
+                end_think=9, reserved=tuple(range(2, 10)))
+TEXT = 10  # the first id of text
 CONFIG = ModelConfig(
     vocab_size=VOCABULARY, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp_width=48,
     short_conv_width=3, dtype='float32', query_block=160)
@@ -28,7 +30,7 @@ SIZES = RolloutConfig(
 def dialogue(rng, side, thinking):
   """Ids of a made-up chat of the right form, as `side` ('agent' or 'world') reads it."""
   def text(low, high):
-    return [int(t) for t in rng.integers(8, VOCABULARY, rng.integers(low, high))]
+    return [int(t) for t in rng.integers(TEXT, VOCABULARY, rng.integers(low, high))]
 
   ids = text(5, 12) + [4]
   for _ in range(4):
@@ -36,9 +38,9 @@ def dialogue(rng, side, thinking):
     if side == 'agent':  # a long observation makes it submit
       ids += [2, *observation, 4, 3, *([7] if len(observation) > 4 else action), 4]
     else:  # an observation as long as the action's first token says
-      thought = action[:1] if thinking else []
+      thought = [8, action[0], 9] if thinking else []
       ids += [2, *action, 4, 3, *thought, 5, *[action[1]] * (action[0] % 6), 6, 4]
-  return ids[:64] + [0] * (64 - len(ids))
+  return ids[:80] + [0] * (80 - len(ids))
 
 
 OPTIMIZER = optax.adam(1e-2)
@@ -103,14 +105,23 @@ def say(model, params, context, limit):
   return tokens, logprobs
 
 
+def is_text(tokens):
+  return all(token >= TEXT or token < 2 for token in tokens)
+
+
 def parse_answer(tokens, thinking, limit):
-  if tokens[-1] != MARKUP.end or tokens.count(MARKUP.end_predicted) != 1 or len(tokens) < 2:
+  if tokens[-2:] != [MARKUP.end_predicted, MARKUP.end]:
     return None
-  if tokens[-2] != MARKUP.end_predicted or (thinking and MARKUP.predicted not in tokens):
-    return None
-  start = tokens.index(MARKUP.predicted) + 1 if thinking else 0
-  body = tokens[start:-2]
-  return body if start <= len(tokens) - 2 and len(body) <= limit else None
+  body = tokens[:-2]
+  if thinking:
+    if MARKUP.predicted not in body:
+      return None
+    start = body.index(MARKUP.predicted)
+    thought, body = body[:start], body[start + 1:]
+    if thought and not (thought[0] == 8 and thought[-1] == 9 and len(thought) > 1
+                        and is_text(thought[1:-1])):
+      return None
+  return body if is_text(body) and len(body) <= limit else None
 
 
 def host_episode(agent, world, agent_prompt, world_prompt, check, turns, config):
@@ -128,7 +139,7 @@ def host_episode(agent, world, agent_prompt, world_prompt, check, turns, config)
     if action[0] == MARKUP.submit:
       submitted = True
       break
-    if action[-1] != MARKUP.end or len(action) < 2:
+    if action[-1] != MARKUP.end or len(action) < 2 or not is_text(action[:-1]):
       broken = True
       break
     world_context += [2, *action, *header]
@@ -163,7 +174,7 @@ def make_prompts(rng, tasks):
     return jnp.array(out), jnp.array([len(row) for row in rows])
 
   def text(low, high):
-    return [int(t) for t in rng.integers(8, VOCABULARY, rng.integers(low, high))]
+    return [int(t) for t in rng.integers(TEXT, VOCABULARY, rng.integers(low, high))]
 
   agents = [text(5, 12) + [4, 2, 4, 3] for _ in range(tasks)]
   worlds = [text(8, 20) + [4] for _ in range(tasks)]
@@ -205,6 +216,24 @@ def test_rollout_equals_host_loop(thinking):
     assert bool(out.submitted[row]) == submitted
     answered += len(observations)
   assert answered >= tasks
+
+
+def test_markup_in_an_action_ends_the_episode_in_a_failure():
+  """Else an agent could write the world's lines; these agents are noisy enough to try."""
+  world = trained_models()['world', False]
+  noisy = jax.tree.map(lambda x: 0.3 * x, trained_models()['agent', False][1])
+  prompts, *_ = make_prompts(np.random.default_rng(1), 8)
+  config = dataclasses.replace(SIZES, group=32, agent_temperature=1.0)
+  out = rollout(Decoder(CONFIG), noisy, *world, prompts, jax.random.key(0), MARKUP, config)
+  forged = 0
+  for row in range(8 * 32):
+    for k, length in enumerate(out.action_lengths[row]):
+      action = out.actions[row, k, :int(length)].tolist()
+      if action and action[0] != MARKUP.submit and not is_text(action[:-1]):
+        forged += action[-1] == MARKUP.end
+        assert not out.answered[row, k] and not out.checked[row]
+        assert not out.action_lengths[row, k + 1:].any()
+  assert forged > 3
 
 
 def test_logprobs_are_the_trainers():
