@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.collect = ml_collections.ConfigDict({
       'workers': 2,
       'train_pool': None,  # or one stage's tasks only: 'cpt', 'sft', 'rl'
-      'train_episodes': {'terminal': 3000, 'mcp': 1000},
+      'train_episodes': {'terminal': 2000, 'mcp': 600},
       'test_episodes': {'terminal': 120, 'mcp': 80},
       'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
@@ -59,13 +59,13 @@ def get_config() -> ml_collections.ConfigDict:
       'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'float32', 'query_block': 128,
       'remat': False,
   })
-  config.cpt = stage(60, 2e-3, rows={'cpt': 4})
+  config.cpt = stage(50, 2e-3, rows={'cpt': 4})
   # A row without thinking: the simulator of an agent answers at once (agent.thinking).
-  config.sft = stage(80, 3e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
+  config.sft = stage(50, 3e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=144, max_prompt=448, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 192, 'batch_size': 64, 'max_tokens': 176, 'max_prompt': 1024,
+      'turns_per_domain': 160, 'batch_size': 64, 'max_tokens': 176, 'max_prompt': 1024,
       'bootstrap': 1000,
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
@@ -73,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
       'seeds': (0,),  # an agent each, imitation included; the world model is shared
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
       'imitation': stage(60, 3e-3, rows={'agent': 4}),
-      'rl': policy_stage(16, 3e-4, tasks=16),
+      'rl': policy_stage(12, 3e-4, tasks=16),
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {

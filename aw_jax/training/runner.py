@@ -53,7 +53,8 @@ def run_stage(
   Returns:
     The final parameters.
   Raises:
-    StageConfigError: where a checkpoint would fall within the updates of one batch of samples.
+    StageConfigError: where a checkpoint would fall within the updates of one batch of samples, or
+      where a batch's rows cannot be split over the devices.
   """
   updates = config.get('updates_per_batch', 1)
   if config.checkpoint_every % updates:
@@ -79,12 +80,28 @@ def run_stage(
       metrics.append(JsonLinesWriter(os.path.join(directory, 'metrics.jsonl'), first_step))
       return [*metrics, *extra_writers(directory)]
 
+    batch_at = _in_even_shares(name, batch_at, mesh.shape['data'] * mesh.shape['fsdp'])
     loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name)
     state = train(loop, state, shardings, step, batch_at, checkpointer, writers)
     checkpointer.close()
     for writer in metrics:
       writer.close()
   return state.params
+
+
+def _in_even_shares(name: str, batch_at, devices: int):
+  """`batch_at`, refusing a batch whose rows cannot be split over the devices."""
+
+  def checked(step: int, state: TrainState):
+    batch, metrics = batch_at(step, state)
+    rows = len(next(iter(batch.values())))
+    if rows % devices:
+      raise StageConfigError(
+          f'{name}: a batch of {rows} rows cannot be split over {devices} devices (mesh.data times '
+          'mesh.fsdp); change the one or the other')
+    return batch, metrics
+
+  return checked
 
 
 def packed_batches(rows: Mapping[str, int], seq_len: int, seed: int, tokenizer: Tokenizer
