@@ -73,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
       'seeds': (0,),  # an agent each, imitation included; the world model is shared
       'init': 'world_model',  # 'world_model': from the base checkpoint or CPT; 'scratch'
       'imitation': stage(60, 3e-3, rows={'agent': 4}),
-      'rl': policy_stage(12, 3e-4, tasks=16),
+      'rl': policy_stage(16, 3e-4, tasks=8),
       'world_model': 'rl',  # which stage's world model is the simulator
       'thinking': False,
       'rollout': {
