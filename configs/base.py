@@ -47,8 +47,8 @@ def get_config() -> ml_collections.ConfigDict:
       'train_pool': None,  # or one stage's tasks only: 'cpt', 'sft', 'rl'
       'train_episodes': {'terminal': 2000, 'mcp': 600},
       'test_episodes': {'terminal': 120, 'mcp': 80},
-      'train_policies': {'expert': 0.1, 'noisy_expert': 0.45, 'explorer': 0.45},
-      'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4},
+      'train_policies': {'expert': 0.1, 'noisy_expert': 0.4, 'explorer': 0.2, 'tracker': 0.3},
+      'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4, 'tracker': 0.0},
   })
   config.data = ml_collections.ConfigDict({
       'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True,
@@ -56,17 +56,16 @@ def get_config() -> ml_collections.ConfigDict:
   })
   config.model = ml_collections.ConfigDict({
       'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,
-      'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'float32', 'query_block': 128,
+      'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'bfloat16', 'query_block': 128,
       'remat': False,
   })
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
-  # A row without thinking: the simulator of an agent answers at once (agent.thinking).
-  config.sft = stage(50, 3e-3, rows={'sft': 3, 'cpt': 1}, threshold=-1.5, samples=4000)
+  config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=-1.5, samples=4000)
   config.rl = policy_stage(
-      20, 3e-4, prompts=16, max_tokens=144, max_prompt=448, rubric_weight=0.9)
+      20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 160, 'batch_size': 64, 'max_tokens': 176, 'max_prompt': 1024,
-      'bootstrap': 1000,
+      'turns_per_domain': 160, 'batch_size': 64, 'max_tokens': 208, 'max_thinking': 72,
+      'max_prompt': 1024, 'bootstrap': 1000,
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
   config.agent = ml_collections.ConfigDict({
@@ -75,10 +74,10 @@ def get_config() -> ml_collections.ConfigDict:
       'imitation': stage(60, 3e-3, rows={'agent': 4}),
       'rl': policy_stage(16, 3e-4, tasks=8),
       'world_model': 'rl',  # which stage's world model is the simulator
-      'thinking': False,
+      'thinking': True,  # whether the simulator may think; not after 'cpt' alone
       'rollout': {
-          'turns': 8, 'max_action': 48, 'max_answer': 132, 'max_observation': 128,
-          'agent_slots': 512, 'world_slots': 1024,
+          'turns': 8, 'max_action': 48, 'max_answer': 192, 'max_observation': 128,
+          'agent_slots': 512, 'world_slots': 1280,
       },
       'environments': 16,
       'evaluation_tasks': 80,  # domains in turn

@@ -11,7 +11,8 @@ def get_config():
   config = base.get_config()
   config.collect.train_episodes = {'terminal': 50000, 'mcp': 12000}
   config.collect.test_episodes = {'terminal': 240, 'mcp': 160}
-  config.collect.train_policies = {'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.6}
+  config.collect.train_policies = {
+      'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.15, 'tracker': 0.45}
   config.cpt = base.stage(6000, 1.5e-2, rows={'cpt': 4})
   config.sft.steps = 200
   config.rl.steps = 40

@@ -13,6 +13,7 @@ from data_pipelines import packing, reasoning
 
 _OUTPUT_PREFERENCE = 3.0  # how much likelier a turn with output is drawn than one without
 _TAGS_AFTER = 2  # the closing tag and the end of the message
+CANDIDATES = 3  # reasoning traces of each turn, from brief to full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,23 +31,6 @@ class Options:
   seq_len: int
   seed: int = 0
   loss_mask: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class SftSample:
-  """One turn with candidate reasoning.
-
-  Attributes:
-    turn: index of the turn.
-    prompt: ids up to and with the header of the answer.
-    thinking: text ids of each candidate trace.
-    targets: ids of each candidate answer: thinking, then the observation.
-  """
-
-  turn: int
-  prompt: list[int]
-  thinking: list[list[int]]
-  targets: list[list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +87,21 @@ def knowledge_example(tokenizer: Tokenizer, text: str) -> packing.Example:
   return packing.example(tokens, [0.0] + [1.0] * (len(tokens) - 1))
 
 
+def _traces(tokenizer: Tokenizer, trajectory: Trajectory) -> list[tuple[str, ...]]:
+  """The candidate reasoning traces of every turn, from brief to full."""
+  fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
+  return [reasoning.candidates(turn.action, turn.observation, *_states(trajectory, index), fits)
+          for index, turn in enumerate(world_model_turns(trajectory))]
+
+
 def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str) -> list[int]:
-  """Everything before the answer to turn `index`."""
+  """Everything before the answer to turn `index`, brief reasoning of the past turns included."""
   task = trajectory.task
   turns = world_model_turns(trajectory)
   system = templates.world_model_prompt(task.domain, task.initial_state, template)
   history = [(turn.action, turn.observation) for turn in turns[:index]]
-  context = chat.world_model_context(tokenizer, system, history)
+  thoughts = [traces[0] for traces in _traces(tokenizer, trajectory)[:index]]
+  context = chat.world_model_context(tokenizer, system, history, thoughts)
   return context + chat.action_message(tokenizer, turns[index].action)
 
 
@@ -130,34 +122,52 @@ def _states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]
   return before, turns[index].state if index < len(turns) else before
 
 
-def sft_sample(
-    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
-) -> SftSample | None:
-  """One turn of the trajectory with three candidate reasoning traces (PAPER.md section 4).
+def reasoning_dialogue(
+    tokenizer: Tokenizer, trajectory: Trajectory, template: str, candidate: int = 0
+) -> packing.Example:
+  """The whole dialogue with a reasoning trace in every turn, and loss on traces and predictions.
+
+  Unlike in PAPER.md section 2 every turn is trained on: a trace notes the state that later turns
+  start from, and a small model needs all the turns there are to learn that.
 
   Args:
     tokenizer: the vocabulary.
     trajectory: an episode.
-    seq_len: prompt and answer together have at most this many tokens.
-    seed: of the choice of turn and template.
-  Returns:
-    The sample, or None where no turn fits.
+    template: of the system prompt.
+    candidate: which trace of each turn, 0 (brief) to CANDIDATES - 1 (full).
   """
   task = trajectory.task
+  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  tokens = chat.world_model_context(tokenizer, system, ())
+  weights, ends = [0.0] * len(tokens), []
+  for turn, traces in zip(
+      world_model_turns(trajectory), _traces(tokenizer, trajectory), strict=True):
+    action = chat.action_message(tokenizer, turn.action)
+    answer = chat.prediction(tokenizer, turn.observation, traces[candidate])
+    tokens += action + answer
+    weights += [0.0] * len(action) + [1.0] * len(answer)
+    ends.append(len(tokens))
+  return packing.example(tokens, weights, ends)
+
+
+def sft_candidates(
+    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
+) -> list[packing.Example] | None:
+  """The dialogue with each of the candidate traces (PAPER.md section 4), the same turns of each.
+
+  Args:
+    tokenizer: the vocabulary.
+    trajectory: an episode.
+    seq_len: each has at most this many tokens; turns are cut from the end.
+    seed: of the choice of template.
+  Returns:
+    CANDIDATES dialogues, or None where not one turn fits.
+  """
   names = templates.STAGE_TEMPLATES['sft']
-  template = names[masks.generator('template', seed, task.id).integers(len(names))]
-  fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
-  room = reasoning.MAX_TOKENS + 2  # the longest thinking with its tags
-  fitting = _fitting_turns(tokenizer, trajectory, template, seq_len - room)
-  if not fitting:
-    return None
-  index = _draw_turn(trajectory, fitting, 'sft', seed)
-  turn = world_model_turns(trajectory)[index]
-  traces = reasoning.candidates(turn.action, turn.observation, *_states(trajectory, index), fits)
-  return SftSample(
-      index, _prompt(tokenizer, trajectory, index, template),
-      [tokenizer.encode(trace) for trace in traces],
-      [chat.prediction(tokenizer, turn.observation, trace) for trace in traces])
+  template = names[masks.generator('template', seed, trajectory.task.id).integers(len(names))]
+  made = [reasoning_dialogue(tokenizer, trajectory, template, i) for i in range(CANDIDATES)]
+  turns = min(sum(end <= seq_len for end in item.ends) for item in made)
+  return [packing.shorten(item, item.ends[turns - 1]) for item in made] if turns else None
 
 
 def rl_sample(
@@ -185,11 +195,11 @@ def _fitting_turns(
   length = len(_prompt(tokenizer, trajectory, 0, template))
   length -= len(chat.action_message(tokenizer, turns[0].action))
   fitting = []
-  for index, turn in enumerate(turns):
+  for index, (turn, traces) in enumerate(zip(turns, _traces(tokenizer, trajectory), strict=True)):
     length += len(chat.action_message(tokenizer, turn.action))
-    length += len(chat.prediction(tokenizer, turn.observation))
-    if length > room:
+    if length + len(chat.prediction(tokenizer, turn.observation)) > room:
       break
+    length += len(chat.prediction(tokenizer, turn.observation, traces[0]))
     fitting.append(index)
   return fitting
 
@@ -215,20 +225,3 @@ def agent_dialogue(
       tokens += heard
       weights += [0.0] * len(heard)
   return packing.example(tokens, weights, ends)
-
-
-def agent_example(
-    tokenizer: Tokenizer, trajectory: Trajectory, first_observation: str = ''
-) -> tuple[np.ndarray, np.ndarray]:
-  """An episode as an agent imitates it.
-
-  Args:
-    tokenizer: the vocabulary.
-    trajectory: an episode of the policy to imitate.
-    first_observation: what the environment shows before the first action.
-  Returns:
-    tokens int32[n] and loss_weights float32[n]: 1 on the actions and the end of their messages, 0
-    elsewhere.
-  """
-  dialogue = agent_dialogue(tokenizer, trajectory, first_observation)
-  return dialogue.tokens, dialogue.loss_weights

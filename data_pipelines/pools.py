@@ -2,7 +2,7 @@
 
 from aw_jax.trajectories import Task, Trajectory
 
-STAGES = ('cpt', 'sft', 'rl', 'agent')
+STAGES = ('cpt', 'sft', 'rl', 'agent', 'reasoning')
 POOLS = ('cpt', 'sft', 'rl')
 ALL_POOLS = 'all'  # the pool of a validation task: every stage is validated on it
 IMITATED_POLICY = 'noisy_expert'
@@ -19,8 +19,16 @@ def pool_of(task: Task) -> str:
   return stage_pool(task) if task.split == 'train' else ALL_POOLS
 
 
+def pool_of_stage(stage: str) -> str:
+  """The pool whose tasks `stage`, other than 'agent', trains on."""
+  return 'cpt' if stage == 'reasoning' else stage
+
+
 def is_in_stage(trajectory: Trajectory, stage: str) -> bool:
-  """Whether `stage` trains on `trajectory`; an agent imitates over all pools."""
+  """Whether `stage` trains on `trajectory`; an agent imitates over all pools.
+
+  'reasoning', dialogues with a reasoning trace in every turn, is a part of CPT.
+  """
   if stage == 'agent':
     return trajectory.policy == IMITATED_POLICY
-  return pool_of(trajectory.task) in (stage, ALL_POOLS)
+  return pool_of(trajectory.task) in (pool_of_stage(stage), ALL_POOLS)

@@ -86,7 +86,8 @@ def _vocabulary(path: str, vocab_size: int, scan: sources.Scan) -> Tokenizer:
   if 'train' not in scan.kept:
     raise PrepareError(f'{path}: missing, and there are no train trajectories to make it from')
   logging.info('training a vocabulary of %d ids', vocab_size)
-  tokenizer = vocabulary.train((t for _, t in sources.read_kept(scan.shards)), vocab_size)
+  kept = sources.read_kept(sources.in_turn(scan.shards))
+  tokenizer = vocabulary.train((trajectory for _, trajectory in kept), vocab_size)
   tokenizer.save(path)
   return tokenizer
 
@@ -170,7 +171,7 @@ class _Tally:
 
   def summary(self, stage: str) -> dict[str, Any]:
     result = {'examples': dict(self.examples), 'dropped': dict(self.dropped), **self.numbers}
-    if stage in ('cpt', 'agent'):
+    if stage in ('cpt', 'reasoning', 'agent'):
       result['turns_cut'] = self.turns_cut
     if stage == 'cpt':
       result['loss_mask_classes'] = {
@@ -199,19 +200,17 @@ def _split_at(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
   return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _labels(example: dict[str, Any]) -> dict[str, Any]:
-  return {'id': example['id'], 'domain': example['domain'], 'family': example['family'],
-          'turn': int(example['turn'][0])}
-
-
 def _sft_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
+  """`dialogues`: a list of the candidates, each with `tokens` and `loss_weights`."""
   del seq_len
   made = [{
-      'prompt': e['prompt'],
-      'candidates': _split_at(e['thinking'], e['thinking_lengths']),
-      'targets': _split_at(e['targets'], e['target_lengths']),
-      **_labels(e)} for e in examples]
-  tally.numbers = {'tokens': sum(len(r['prompt']) + sum(map(len, r['targets'])) for r in made)}
+      'dialogues': [
+          {'tokens': tokens, 'loss_weights': weights} for tokens, weights in zip(
+              _split_at(e['tokens'], e['lengths']), _split_at(e['loss_weights'], e['lengths']),
+              strict=True)],
+      'turns': int(e['turns'][0]), 'id': e['id'], 'domain': e['domain'], 'family': e['family'],
+  } for e in examples]
+  tally.numbers = {'tokens': sum(len(d['tokens']) for r in made for d in r['dialogues'])}
   return made
 
 
@@ -222,10 +221,12 @@ def _rl_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
       'action': e['action'][0].decode(), 'observation': e['observation'][0].decode(),
       'runtime_metadata': e['runtime_metadata'].reshape(-1, 2),
       'changed_state': None if e['changed_state'][0] < 0 else bool(e['changed_state'][0]),
-      **_labels(e)} for e in examples]
+      'id': e['id'], 'domain': e['domain'], 'family': e['family'], 'turn': int(e['turn'][0]),
+  } for e in examples]
   tally.numbers = {'tokens': sum(len(r['prompt']) for r in made)}
   return made
 
 
 _PACKERS = {
-    'cpt': _packed_records, 'agent': _packed_records, 'sft': _sft_records, 'rl': _rl_records}
+    'cpt': _packed_records, 'reasoning': _packed_records, 'agent': _packed_records,
+    'sft': _sft_records, 'rl': _rl_records}

@@ -1,22 +1,20 @@
 """Short reasoning traces from the environment's own state before and after an action.
 
-A trace says what the action reads, what it changes in the state, what stays, and what is printed
-(PAPER.md section 4; three candidates a sample, from brief to full). The state is text: sections
-`== path` of a home directory, or any other lines.
+A trace notes the new content of whatever the action changed, in the words of the state itself, and
+the names there are where these changed, so that a later turn finds the state of a file at its last
+note and need not apply every action since the start again. Longer traces say too what is read, what
+stays, and what is printed (PAPER.md section 4; three candidates a turn, from brief to full). The
+state is text: sections `== path` of a home directory, or any other lines.
 """
 
-import collections
 import dataclasses
 import json
 import re
 from collections.abc import Callable, Sequence
 
-MAX_TOKENS = 40
+MAX_TOKENS = 64
 _CLIP = 40  # characters of one quoted line
-_QUOTED_LINES = 2
-_MENTIONED = 3  # changes and files that are named
-
-Section = tuple[str, tuple[str, ...]]  # mark and lines
+_MENTIONED = 3  # files that are named
 
 _PROMPT = re.compile(r'(?:\A|\n)[~/][^\n]*\$ ?\Z')
 _HEADER = re.compile(
@@ -39,16 +37,14 @@ class Change:
   """What happened to one section of the state.
 
   Attributes:
-    name: the section; '' where the state has none.
-    kind: 'new', 'gone', 'moved', 'lines', 'order' or 'mode'.
-    added: lines it gained; of 'moved' its old name.
-    removed: lines it lost.
+    name: the section; '' is the lines before the first header.
+    kind: 'new', 'changed', 'gone' or 'moved'.
+    source: of 'moved', its old name.
   """
 
   name: str
   kind: str
-  added: tuple[str, ...] = ()
-  removed: tuple[str, ...] = ()
+  source: str = ''
 
 
 def output_of(observation: str) -> str:
@@ -56,21 +52,20 @@ def output_of(observation: str) -> str:
   return _PROMPT.sub('', observation)
 
 
-def sections(state: str) -> dict[str, Section]:
-  """Section name -> (mark, lines); a text without `== ` headers is one section named ''."""
+def sections(state: str) -> dict[str, str]:
+  """Section name -> its text, header included; a text without `== ` headers is one named ''."""
   lines = state.split('\n') if state else []
-  found: dict[str, tuple[str, list[str]]] = {}
+  found: dict[str, list[str]] = {}
   if lines and re.match(r'cwd [~/]', lines[-1]):
-    found['cwd'] = ('', [lines.pop()[len('cwd '):]])
+    found['cwd'] = [lines.pop()]
   name = ''
   for line in lines:
     header = _HEADER.fullmatch(line)
     if header:
       name = header['path']
-      found[name] = ((header['mark'] or '').strip(), [])
-    else:
-      found.setdefault(name, ('', []))[1].append(line)
-  return {name: (mark, tuple(lines)) for name, (mark, lines) in found.items()}
+      found[name] = []
+    found.setdefault(name, []).append(line)
+  return {name: '\n'.join(lines) for name, lines in found.items()}
 
 
 def changes(before: str, after: str) -> list[Change]:
@@ -78,59 +73,53 @@ def changes(before: str, after: str) -> list[Change]:
   old, new = sections(before), sections(after)
   gone = [name for name in old if name not in new]
   result = []
-  for name, (mark, lines) in new.items():
+  for name, text in new.items():
     if name not in old:
-      source = next((g for g in gone if old[g][1] == lines and lines), None)
-      if source is not None:
+      source = next((g for g in gone if _content(text) and _content(old[g]) == _content(text)), '')
+      if source:
         gone.remove(source)
-        result.append(Change(name, 'moved', (source,)))
-      else:
-        result.append(Change(name, 'new', lines))
-    elif old[name] != (mark, lines):
-      result.append(_changed(name, old[name], (mark, lines)))
+      result.append(Change(name, 'moved' if source else 'new', source))
+    elif old[name] != text:
+      result.append(Change(name, 'changed'))
   # What goes with its directory needs no mention of its own.
   alone = [name for name in gone if not any(name.startswith(f'{other}/') for other in gone)]
   return result + [Change(name, 'gone') for name in alone]
 
 
-def _changed(name: str, old: Section, new: Section) -> Change:
-  if old[1] == new[1]:
-    return Change(name, 'mode', (new[0] or 'usual mode',))
-  added = tuple((collections.Counter(new[1]) - collections.Counter(old[1])).elements())
-  removed = tuple((collections.Counter(old[1]) - collections.Counter(new[1])).elements())
-  return Change(name, 'lines' if added or removed else 'order', added, removed)
+def _content(section: str) -> str:
+  return section.partition('\n')[2]
 
 
 def _clip(line: str) -> str:
   return line if len(line) <= _CLIP else line[:_CLIP].rstrip() + '...'
 
 
-def _quoted(lines: Sequence[str]) -> str:
-  shown = ' | '.join(map(_clip, lines[:_QUOTED_LINES]))
-  rest = len(lines) - _QUOTED_LINES
-  return f'{shown} and {rest} more' if rest > 0 else shown
+def update(before: str, after: str) -> list[str]:
+  """What the action made of the state, section by section as the state itself would show it.
+
+  Returns:
+    Of each changed section its header and all of its lines; of one that is gone its header and
+    'gone'; of lines without a header those that are new, and 'gone' before those without successor.
+  """
+  old, new = sections(before), sections(after)
+  notes = []
+  for change in changes(before, after):
+    if not change.name:
+      notes.append(_changed_lines(old.get('', ''), new.get('', '')))
+    elif change.kind == 'gone':
+      notes.append('cwd ~' if change.name == 'cwd' else f'== {change.name} gone')
+    else:
+      notes += [f'== {change.source} gone'] * (change.kind == 'moved') + [new[change.name]]
+  return notes
 
 
-def describe(change: Change, full: bool) -> str:
-  """One change in words; `full` quotes the lines."""
-  name = change.name or 'the state'
-  if change.kind == 'moved':
-    return f'{change.added[0]} becomes {name}'
-  if change.kind == 'gone':
-    return f'{name} is gone'
-  if change.kind == 'mode':
-    return f'{name} is now {change.added[0]}'
-  if change.kind == 'order':
-    return f'{name} in new order'
-  if name == 'cwd' and change.added:
-    return f'now in {change.added[0]}'
-  if change.kind == 'new':
-    return f'new {name}: {_quoted(change.added)}' if full and change.added else f'new {name}'
-  if not full:
-    return f'{name} changes'
-  signed = [f'{sign} {_quoted(lines)}'
-            for sign, lines in (('-', change.removed), ('+', change.added)) if lines]
-  return f'{name}: {" ".join(signed)}' if change.name else ' '.join(signed)
+def _changed_lines(old: str, new: str) -> str:
+  """Lines that are new; then those that are gone and whose first word leads no new one."""
+  before, after = old.split('\n'), new.split('\n')
+  added = [line for line in after if line not in before]
+  keys = {line.split(' ')[0] for line in added}
+  gone = [line for line in before if line not in after and line.split(' ')[0] not in keys]
+  return '\n'.join(added + [f'gone {line}' for line in gone])
 
 
 def problem(observation: str) -> str:
@@ -144,18 +133,15 @@ def problem(observation: str) -> str:
   return 'error: ' + _clip(first[match.end():]) if match else ''
 
 
-def _prints(observation: str, full: bool) -> str:
+def _prints(observation: str) -> str:
   output = output_of(observation)
   if not output.strip():
     return 'prints nothing'
   error = problem(output)
   lines = output.rstrip('\n').split('\n')
   if len(lines) == 1:
-    return error or (f'prints {_clip(lines[0])}' if full else 'prints 1 line')
-  if error:
-    return f'prints {len(lines)} lines, {error}'
-  span = f' from {_clip(lines[0].strip())} to {_clip(lines[-1].strip())}' if full else ''
-  return f'prints {len(lines)} lines{span}'
+    return error or 'prints 1 line'
+  return f'prints {len(lines)} lines' + (f', {error}' if error else '')
 
 
 def _values(action: str) -> list[str]:
@@ -180,7 +166,7 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
   """Which part of the state an action looks at: its files, or its best-matching line."""
   found = sections(state)
   if set(found) - {'', 'cwd'}:
-    cwd = found['cwd'][1][0] if 'cwd' in found else '~'
+    cwd = found.get('cwd', 'cwd ~').removeprefix('cwd ')
     here = cwd.removeprefix('~').lstrip('/') + '/'
     places = {name: max(_place(action, name), _place(action, name.removeprefix(here)))
               for name in found if name not in changed}
@@ -189,7 +175,7 @@ def _reads(action: str, state: str, changed: set[str]) -> str:
   values = {value for value in _values(action) if len(value) < _CLIP}
   best, line = max(
       ((len(values & set(re.findall(r'[\w.-]+', line))), line)
-       for line in found.get('', ('', ()))[1]), default=(0, ''), key=lambda pair: pair[0])
+       for line in found.get('', '').split('\n')), default=(0, ''), key=lambda pair: pair[0])
   return f'reads {_clip(line)}' if best else ''
 
 
@@ -214,19 +200,27 @@ def _few_words(text: str) -> bool:
 def _join(parts: Sequence[tuple[int, str]], fits: Callable[[str], bool]) -> str:
   """Joins (importance, text), leaving out the least important until the rest fits."""
   parts = [part for part in parts if part[1]]
-  while len(parts) > 1 and not fits('; '.join(text for _, text in parts)):
+  while parts and not fits('\n'.join(text for _, text in parts)):
     parts.remove(min(parts, key=lambda part: part[0]))
-  text = '; '.join(text for _, text in parts)
-  while text and not fits(text):
-    text = text[:len(text) * 3 // 4].rstrip()
-  return text
+  return '\n'.join(text for _, text in parts)
+
+
+def names(state: str) -> list[str]:
+  """Files and directories at the top of a state."""
+  return [name for name in sections(state)
+          if name not in ('', 'cwd') and '/' not in name and ':' not in name]
+
+
+def _without_lines(note: str) -> str:
+  """A note too long to keep: that the section changed must be known, or an old note would hold."""
+  return note.split('\n')[0] + ' changed'
 
 
 def candidates(
     action: str, observation: str, before: str | None, after: str | None,
     fits: Callable[[str], bool] = _few_words,
 ) -> tuple[str, str, str]:
-  """Three traces of one turn: brief, medium and full.
+  """Three traces of one turn: brief, medium and full; '' where there is nothing to say.
 
   Args:
     action: what the agent did.
@@ -238,23 +232,15 @@ def candidates(
   known = before is not None and after is not None
   found = changes(before, after) if known else []
   changed = {change.name for change in found}
-  changed |= {change.added[0] for change in found if change.kind == 'moved'}
+  changed |= {change.source for change in found if change.kind == 'moved'}
   reads = '' if before is None else _reads(action, before, changed)
-
-  def say(full: bool) -> str:
-    if not known:
-      return ''
-    said = [describe(change, full) for change in found[:_MENTIONED]]
-    said += [f'{len(found) - _MENTIONED} more changes'] if len(found) > _MENTIONED else []
-    return ', '.join(said) or 'nothing changes'
-
+  notes = [(3, note if fits(note) else _without_lines(note))
+           for note in (update(before, after) if known else [])]
+  if known and names(before) != names(after):
+    notes.append((2, ' '.join(['now', *names(after)])))
   stays = _stays(after, changed) if known else ''
-  brief = _prints(observation, False)
-  full = [(1, reads), (3, say(True)), (0, stays), (2, _prints(observation, True))]
-  if not fits('; '.join(text for _, text in full if text)):
-    full[-1] = (2, brief)  # better a shorter account of the output than none of what is read
   return (
-      _join([(3, say(False)), (2, brief)], fits),
-      _join([(1, reads), (3, say(True)), (2, brief)], fits),
-      _join(full, fits),
+      _join(notes, fits),
+      _join([(1, reads), *notes], fits),
+      _join([(1, reads), (0, stays), (2, _prints(observation)), *notes], fits),
   )

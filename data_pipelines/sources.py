@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +55,15 @@ def find_shards(folders: Sequence[str | os.PathLike]) -> tuple[str, ...]:
           f'python -m experiments.collect --domain=terminal --out={folder}')
     found.update(shards)
   return tuple(sorted(found))
+
+
+def in_turn(shards: Iterable[str]) -> list[str]:
+  """The shards of all folders in turn: the first few are of every domain."""
+  folders: dict[str, list[str]] = {}
+  for shard in shards:
+    folders.setdefault(os.path.dirname(shard), []).append(shard)
+  rounds = itertools.zip_longest(*folders.values())
+  return [shard for one in rounds for shard in one if shard is not None]
 
 
 def _drop_reason(trajectory: Trajectory) -> str:

@@ -1,6 +1,7 @@
 """seqio tasks per domain and stage, and their mixtures.
 
-Tasks are called `terminal_cpt`, `mcp_rl`, ...; the mixtures `cpt`, `sft`, `rl`, `agent`. They read
+Tasks are called `terminal_cpt`, `mcp_rl`, ...; the mixtures `cpt`, `reasoning`, `sft`,
+`rl`, `agent`. They read
 the TFDS dataset of `trajectories_builder`, keep the trajectories of their stage's pool, and turn
 each into features with our own tokenizer and prompts; one that gives no example passes through
 with the reason in `drop`, so that nothing is lost silently.
@@ -14,6 +15,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from aw_jax.prompts import templates
 from aw_jax.trajectories import Trajectory, from_json
 from data_pipelines import examples, knowledge, packing, pools, trajectories_builder
 from data_pipelines.examples import Options
@@ -29,8 +31,8 @@ _DIALOGUE_EXTRA = {'turns_cut': tf.int32, 'classes': tf.int32}
 _FEATURES = {
     'cpt': (_DIALOGUE, _DIALOGUE_EXTRA),
     'agent': (_DIALOGUE, _DIALOGUE_EXTRA),
-    'sft': ({'prompt': tf.int32, 'thinking': tf.int32, 'targets': tf.int32},
-            {'thinking_lengths': tf.int32, 'target_lengths': tf.int32, 'turn': tf.int32}),
+    'reasoning': (_DIALOGUE, _DIALOGUE_EXTRA),
+    'sft': (_DIALOGUE, {'lengths': tf.int32, 'turns': tf.int32}),
     'rl': ({'prompt': tf.int32},
            {'turn': tf.int32, 'runtime_metadata': tf.int32, 'changed_state': tf.int32,
             'action': tf.string, 'observation': tf.string}),
@@ -120,7 +122,7 @@ def _select(domain: str, stage: str) -> Callable[[tf.data.Dataset], tf.data.Data
     right_domain = example['domain'] == domain
     if stage == 'agent':
       return right_domain & (example['policy'] == pools.IMITATED_POLICY)
-    in_pool = (example['pool'] == stage) | (example['pool'] == pools.ALL_POOLS)
+    in_pool = (example['pool'] == pools.pool_of_stage(stage)) | (example['pool'] == pools.ALL_POOLS)
     return right_domain & in_pool
 
   return lambda dataset: dataset.filter(keep)
@@ -186,14 +188,21 @@ def _agent_features(text: str, options: Options):
   return _dialogue_features(examples.agent_dialogue(options.tokenizer, _read(text)), (), options)
 
 
+def _reasoning_features(text: str, options: Options):
+  template, = templates.STAGE_TEMPLATES['cpt']
+  item = examples.reasoning_dialogue(options.tokenizer, _read(text), template)
+  return _dialogue_features(item, (), options)
+
+
 def _sft_features(text: str, options: Options):
-  sample = examples.sft_sample(options.tokenizer, _read(text), options.seq_len, options.seed)
-  if sample is None:
+  made = examples.sft_candidates(
+      options.tokenizer, _read(text), options.seq_len, options.seed)
+  if made is None:
     return None
   return {
-      'prompt': sample.prompt, 'turn': [sample.turn],
-      'thinking': sum(sample.thinking, []), 'thinking_lengths': list(map(len, sample.thinking)),
-      'targets': sum(sample.targets, []), 'target_lengths': list(map(len, sample.targets))}
+      'tokens': np.concatenate([item.tokens for item in made]),
+      'loss_weights': np.concatenate([item.loss_weights for item in made]),
+      'lengths': [len(item.tokens) for item in made], 'turns': [len(made[0].ends)]}
 
 
 def _rl_features(text: str, options: Options):
@@ -208,4 +217,5 @@ def _rl_features(text: str, options: Options):
 
 
 _CONVERT = {
-    'cpt': _cpt_features, 'agent': _agent_features, 'sft': _sft_features, 'rl': _rl_features}
+    'cpt': _cpt_features, 'reasoning': _reasoning_features, 'sft': _sft_features,
+    'rl': _rl_features, 'agent': _agent_features}

@@ -29,7 +29,10 @@ def texts_of(trajectory: Trajectory, index: int) -> Iterator[str]:
 
 
 def training_texts(trajectories: Iterable[Trajectory]) -> Iterator[str]:
-  """Texts of the train-split trajectories until MAX_CHARACTERS, after the knowledge texts."""
+  """Texts of the train-split trajectories until MAX_CHARACTERS, after the knowledge texts.
+
+  Those of all domains should come in turn, or the first would have the vocabulary for itself.
+  """
   for texts in knowledge.TEXTS.values():
     yield from texts
   characters = 0

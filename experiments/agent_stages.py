@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tqdm
@@ -181,7 +181,8 @@ def closed_loop(config, workdir: str) -> dict[str, Any]:
           pooled['real_after'], pooled['real_before'], ids, seed=config.seed).to_json(),
       **{name: interval.to_json() for name, interval in summary.items()
          if name != 'real_success'},
-      'by_domain': _by_domain(tasks, pooled, config),
+      'by_domain': _by(lambda task: task.domain, tasks, pooled, config),
+      'by_families': _by(_families, tasks, pooled, config),
       'seeds': _by_seed(scores),
   }
 
@@ -196,14 +197,21 @@ def _by_seed(scores: dict[int, dict[str, list[float]]]) -> dict[str, Any]:
   return rates
 
 
-def _by_domain(tasks, scores, config) -> dict[str, dict[str, Any]]:
-  def rate(values, domain):
-    rows = [i for i, task in enumerate(tasks) if task.domain == domain]
-    return bootstrap_rate(
-        [values[i] for i in rows], [tasks[i].id for i in rows], seed=config.seed).to_json()
+def _by(label: Callable[[Task], str], tasks, scores, config) -> dict[str, dict[str, Any]]:
+  """Every rate over the tasks of each label."""
+  found = {}
+  for name in sorted(set(map(label, tasks))):
+    rows = [i for i, task in enumerate(tasks) if label(task) == name]
+    ids = [tasks[i].id for i in rows]
+    found[name] = {
+        way: bootstrap_rate([values[i] for i in rows], ids, seed=config.seed).to_json()
+        for way, values in scores.items()}
+  return found
 
-  return {domain: {name: rate(values, domain) for name, values in scores.items()}
-          for domain in config.domains}
+
+def _families(task: Task) -> str:
+  """Whether tasks of its family are trained on."""
+  return 'held_out' if task.family in registry.held_out(task.domain) else 'seen'
 
 
 def replay_all(imagined: Sequence[Trajectory]) -> list[Trajectory]:

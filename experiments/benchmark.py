@@ -116,7 +116,8 @@ def model_config(dtype: str) -> ModelConfig:
   """The decoder of the flags: a plain Qwen3."""
   return ModelConfig(
     vocab_size=_VOCAB.value, width=_WIDTH.value, layers=_LAYERS.value, heads=_HEADS.value,
-    kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value, dtype=dtype)
+    kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value, dtype=dtype,
+    cache_dtype=dtype)
 
 
 def random_params() -> Any:

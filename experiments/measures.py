@@ -1,22 +1,25 @@
 """One-step fidelity on held-out tasks: the world model after each stage, and the baselines."""
 
+import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tqdm
 
 from aw_jax.evaluation import results
 from aw_jax.evaluation.baselines import CopyLastObservation, NearestAction
-from aw_jax.evaluation.examples import Predictor, TurnExample, turn_examples
-from aw_jax.evaluation.fidelity import FidelityReport, evaluate
+from aw_jax.evaluation.examples import TurnExample, turn_examples
+from aw_jax.evaluation.fidelity import METRICS, FidelityReport, evaluate
 from aw_jax.evaluation.ngram import NGram
-from aw_jax.evaluation.statistics import Interval, ratio
+from aw_jax.evaluation.statistics import Interval, paired_difference, ratio
 from aw_jax.imagination.world_model import Query, WorldModel
 from aw_jax.models.config import ModelConfig
 from aw_jax.prompts import chat, templates
 from aw_jax.sampling.sampler import Sampler
-from aw_jax.tokenizer import Tokenizer
+from aw_jax.tokenizer import END_PREDICTED, PREDICTED, Tokenizer
 from aw_jax.training import rejection
 from aw_jax.training.checkpoints import load_params
 from experiments import stages
@@ -40,47 +43,65 @@ def system_prompt(example: TurnExample, stage: str) -> str:
       example.domain, example.initial_state, templates.STAGE_TEMPLATES[stage][0])
 
 
-def predictor(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage: str
-              ) -> Predictor:
-  """Greedy predictions of a stage's model; it thinks first, except after CPT."""
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """A model's greedy answers to turns, and what is needed to score the true ones.
+
+  Attributes:
+    texts: the observations; None where an answer had no valid form.
+    contexts: the ids before each observation: the chat so far with the model's own thinking, and
+      its thinking in this turn.
+  """
+
+  texts: list[str | None]
+  contexts: list[list[int]]
+
+
+def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage: str,
+           examples: Sequence[TurnExample]) -> Answers:
+  """Lets a stage's model answer turns; it may think first, except after CPT."""
   c = config.evaluate
   sampler = Sampler(model, params, tokenizer, c.batch_size, 512, c.max_prompt)
-  world_model = WorldModel(sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens)
+  world_model = WorldModel(
+      sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens, max_thinking=c.max_thinking)
+  queries = world_model.recall(
+      [Query(system_prompt(e, stage), e.history, e.action) for e in examples], stage)
+  prompts = [world_model.prompt(query) for query in queries]
+  # A prompt beyond the context cannot be answered: it counts as invalid, not as left out.
+  fits = [len(prompt) <= c.max_prompt for prompt in prompts]
+  found = iter(world_model.predict_batch(
+      [query for query, fit in zip(queries, fits, strict=True) if fit],
+      progress=f'{stage}: predict'))
+  texts, contexts = [], []
+  for prompt, fit in zip(prompts, fits, strict=True):
+    prediction = next(found)[0] if fit else None
+    texts.append(prediction and prediction.text)
+    thinking = chat.thought(tokenizer, prediction.thinking) if prediction else []
+    opened = [tokenizer.special(PREDICTED)] * world_model.thinking  # else the prompt ends with it
+    contexts.append([*prompt, *thinking, *opened])
+  return Answers(texts, contexts)
 
-  def predict(examples: Sequence[TurnExample]) -> list[str | None]:
-    queries = [Query(system_prompt(e, stage), e.history, e.action) for e in examples]
-    # A prompt beyond the context cannot be answered: it counts as invalid, not as left out.
-    fits = [len(world_model.prompt(query)) <= c.max_prompt for query in queries]
-    answers = iter(world_model.predict_batch(
-        [query for query, fit in zip(queries, fits, strict=True) if fit],
-        progress=f'predict, {stage}'))
-    return [next(answers)[0].text if fit else None for fit in fits]
 
-  return predict
-
-
-def nll(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage: str,
-        examples: Sequence[TurnExample]) -> dict[str, Interval]:
+def nll(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, answers: Answers,
+        stage: str, examples: Sequence[TurnExample]) -> dict[str, Interval]:
   """Negative log-likelihood per token of the true observations and their ends, by domain.
 
-  Without thinking, in nats; the opening tag is given. Turns beyond the context are left out, as `n`
-  shows.
+  In nats, given the model's own thinking where it thinks. Turns beyond the context are left out, as
+  `n` shows.
   """
   sequences = []
-  for example in examples:
-    prompt = chat.world_model_context(tokenizer, system_prompt(example, stage), example.history)
-    prompt += chat.action_message(tokenizer, example.action)
-    target = chat.prediction(tokenizer, example.observation)
-    sequences.append(rejection.Scored(
-        [*prompt, *target], len(prompt) + 1, len(prompt) + len(target) - 1))
-  sums = rejection.span_logprobs(
-      model, params, sequences, config.evaluate.max_prompt, progress=f'likelihood, {stage}')
+  for example, context in zip(examples, answers.contexts, strict=True):
+    target = [*tokenizer.encode(example.observation), tokenizer.special(END_PREDICTED)]
+    sequences.append(rejection.span(
+        [*context, *target], len(context), len(context) + len(target)))
+  sums = rejection.scored_logprobs(
+      model, params, sequences, config.evaluate.max_prompt, progress=f'{stage}: likelihood')
   figures = {}
   for domain in config.domains:
     rows = [i for i, example in enumerate(examples)
             if example.domain == domain and np.isfinite(sums[i])]
     figures[domain] = ratio(
-        [-sums[i] for i in rows], [sequences[i].end - sequences[i].start for i in rows],
+        [-sums[i] for i in rows], [sequences[i].count for i in rows],
         [examples[i].trajectory for i in rows], seed=config.seed)
   return figures
 
@@ -89,7 +110,8 @@ def _entry(config, report: FidelityReport, nlls: dict[str, Interval]) -> dict[st
   domains = {
       domain: results.world_model_entry(report, domain, *([nlls[domain]] if domain in nlls else []))
       for domain in config.domains}
-  return {'domains': domains, 'figures': report.to_json()}
+  return {'domains': domains, 'figures': report.to_json(),
+          'exact_matches': report.values[:, METRICS.index('exact_match')].tolist()}
 
 
 def measure_stage(config, workdir: str, stage: str) -> dict[str, Any]:
@@ -98,9 +120,11 @@ def measure_stage(config, workdir: str, stage: str) -> dict[str, Any]:
   def compute():
     params, model, tokenizer = load_params(os.path.join(workdir, stage))
     examples = held_out_examples(config, workdir)
-    report = evaluate(predictor(config, params, model, tokenizer, stage), examples,
+    answers = answer(config, params, model, tokenizer, stage, examples)
+    report = evaluate(lambda _: answers.texts, examples,
                       resamples=config.evaluate.bootstrap, seed=config.seed)
-    return _entry(config, report, nll(config, params, model, tokenizer, stage, examples))
+    return _entry(
+        config, report, nll(config, params, model, tokenizer, answers, stage, examples))
 
   return stages.once(os.path.join(workdir, 'evaluation', f'{stage}.json'), compute)
 
@@ -115,7 +139,9 @@ def measure_baselines(config, workdir: str) -> dict[str, Any]:
     found = {}
     for name, baseline in zip(
         results.BASELINES, (CopyLastObservation(train), NearestAction(train), ngram), strict=True):
-      report = evaluate(baseline, examples, resamples=config.evaluate.bootstrap, seed=config.seed)
+      report = evaluate(
+          baseline, examples, batch_size=16, resamples=config.evaluate.bootstrap, seed=config.seed,
+          progress=functools.partial(tqdm.tqdm, desc=f'{name}: predict'))
       found_nll = {} if name != 'ngram' else {
           domain: ngram.nll([e for e in examples if e.domain == domain])
           for domain in config.domains}
@@ -123,3 +149,33 @@ def measure_baselines(config, workdir: str) -> dict[str, Any]:
     return found
 
   return stages.once(os.path.join(workdir, 'evaluation', 'baselines.json'), compute)
+
+
+def compare(config, workdir: str) -> dict[str, dict[str, dict[str, Any]]]:
+  """By how much each stage is ahead of each baseline in exact match, on the same turns.
+
+  Returns:
+    domain -> '{stage} - {baseline}' -> `exact_match` and `changed_state_exact_match`, paired
+    differences as {mean, low, high, n}.
+  """
+  stage_scores = {stage: measure_stage(config, workdir, stage)['exact_matches']
+                  for stage in stages.WORLD_MODEL_STAGES}
+  baseline_scores = {name: entry['exact_matches']
+                     for name, entry in measure_baselines(config, workdir).items()}
+  examples = held_out_examples(config, workdir)
+
+  def difference(first, second, rows) -> dict[str, Any]:
+    return paired_difference(
+        [first[i] for i in rows], [second[i] for i in rows], [examples[i].trajectory for i in rows],
+        seed=config.seed).to_json()
+
+  found: dict[str, dict[str, dict[str, Any]]] = {}
+  for domain in config.domains:
+    rows = [i for i, example in enumerate(examples) if example.domain == domain]
+    changed = [i for i in rows if examples[i].changed_state]
+    found[domain] = {
+        f'{stage} - {name}': {
+            'exact_match': difference(ours, theirs, rows),
+            'changed_state_exact_match': difference(ours, theirs, changed)}
+        for stage, ours in stage_scores.items() for name, theirs in baseline_scores.items()}
+  return found

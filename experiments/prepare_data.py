@@ -15,7 +15,9 @@ from data_pipelines.sources import SourceError
 _TRAJECTORIES = flags.DEFINE_list(
     'trajectories', None, 'Folders of collected trajectories.', required=True)
 _OUT = flags.DEFINE_string('out', None, 'Folder for the records.', required=True)
-_STAGES = flags.DEFINE_list('stages', ['cpt', 'sft', 'rl', 'agent'], 'Which stages to prepare.')
+_STAGES = flags.DEFINE_list(
+    'stages', ['cpt', 'sft', 'rl', 'agent'],
+    'Which to prepare: cpt, sft, rl, agent, reasoning (dialogues with reasoning in every turn).')
 _SPLIT = flags.DEFINE_enum('split', 'train', ['train', 'validation'], 'Of which tasks.')
 _VOCABULARY = flags.DEFINE_string(
     'vocabulary', None, 'Vocabulary file, trained and saved where absent; {out}/vocabulary.model.')
@@ -37,7 +39,8 @@ def main(argv):
   except (prepare.PrepareError, SourceError, TokenizerError, TrajectoryError) as error:
     raise SystemExit(f'prepare_data: {error}') from error
   for stage, sidecar in made.items():
-    shown = ('records', 'examples', 'dropped', 'tokens', 'padding_share', 'turns_cut')
+    shown = ('records', 'examples', 'dropped', 'tokens', 'padding_share', 'turns_cut',
+             'loss_mask_classes')
     print(stage, json.dumps({key: sidecar[key] for key in shown if key in sidecar}))
 
 

@@ -10,12 +10,13 @@ checkpoint; any other value of configs/base.py is changed the same way.
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from aw_jax.evaluation import report, results
@@ -30,10 +31,14 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=T
 
 
 class Stopwatch:
-  """Seconds of each stage, added up over interruptions in {workdir}/seconds.json."""
+  """Seconds of each stage, added up over interruptions in {workdir}/seconds.json.
 
-  def __init__(self, workdir: str):
+  A stage that runs notes its time every few seconds, so that a killed one loses no more than that.
+  """
+
+  def __init__(self, workdir: str, every: float = 5.0):
     self._path = os.path.join(workdir, 'seconds.json')
+    self._every = every
     self.seconds: dict[str, float] = {}
     if os.path.exists(self._path):
       with open(self._path, encoding='utf-8') as file:
@@ -41,13 +46,26 @@ class Stopwatch:
 
   def time(self, name: str, stage: Callable[[], Any]) -> Any:
     """Runs a stage, and adds what it took."""
-    logging.info('%s', name)
-    start = time.monotonic()
-    value = stage()
-    elapsed = time.monotonic() - start
-    self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 2)
-    write_atomically(self._path, json.dumps(self.seconds, indent=1))
-    return value
+    print(f'--- {name}', flush=True)
+    start, before = time.monotonic(), self.seconds.get(name, 0.0)
+    done = threading.Event()
+
+    def note() -> None:
+      self.seconds[name] = round(before + time.monotonic() - start, 2)
+      write_atomically(self._path, json.dumps(self.seconds, indent=1))
+
+    def keep_noting() -> None:
+      while not done.wait(self._every):
+        note()
+
+    thread = threading.Thread(target=keep_noting, daemon=True, name='stopwatch')
+    thread.start()
+    try:
+      return stage()
+    finally:
+      done.set()
+      thread.join()
+      note()
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -77,6 +95,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       'world_model': {
           domain: {name: entry['domains'][domain] for name, entry in predictors.items()}
           for domain in config.domains},
+      'comparisons': measures.compare(config, workdir),
       'agent': agent, 'config': json.loads(config.to_json()), 'seed': config.seed,
       'commit': results.commit(), 'hardware': results.hardware(),
   }

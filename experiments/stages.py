@@ -235,32 +235,30 @@ def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
 
 def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokenizer: Tokenizer
                   ) -> dict[str, Any]:
-  """Keeps the best reasoning trace of each SFT sample, judged by the CPT model, and packs them.
+  """Keeps the best kind of reasoning trace of each dialogue, and packs those dialogues.
 
-  No more samples than `config.sft.samples` are judged, spread evenly.
+  The CPT model is the judge. No more than `config.sft.samples` are judged, spread evenly.
   """
   candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
   step = -(-len(candidates) // config.sft.samples)
   candidates = candidates[::step]
-  seq_len, end_think = config.data.seq_len, tokenizer.special('</think>')
-  sequences = []
-  for record in candidates:
-    for target in record['targets']:
-      start = len(record['prompt']) + list(target).index(end_think) + 1
-      tokens = [*record['prompt'], *target]
-      sequences.append(rejection.Scored(tokens, start, len(tokens)))
-  scores = rejection.span_logprobs(
-      model, params, sequences, seq_len, progress='judge reasoning traces')
-  scores /= [scored.end - scored.start for scored in sequences]
+  sequences = [rejection.Scored(dialogue['tokens'], dialogue['loss_weights'])
+               for record in candidates for dialogue in record['dialogues']]
+  scores = rejection.scored_logprobs(
+      model, params, sequences, config.data.seq_len, progress='judge reasoning traces')
   scores = scores.reshape(len(candidates), -1)
+  # Per token of the briefest, the same for all of a dialogue: a longer trace must pay for itself.
+  counts = np.array([scored.count for scored in sequences]).reshape(scores.shape)
   chosen, report = rejection.choose(
-      scores, [record['domain'] for record in candidates], config.sft.threshold)
-  kept = [(record, choice) for record, choice in zip(candidates, chosen, strict=True)
-          if choice is not None]
+      scores / counts.min(axis=1, keepdims=True), [record['domain'] for record in candidates],
+      config.sft.threshold)
+  kept = [(record, record['dialogues'][choice])
+          for record, choice in zip(candidates, chosen, strict=True) if choice is not None]
   if not kept:
     raise StageError('no reasoning trace passes sft.threshold; lower it or train CPT longer')
+  seq_len = config.data.seq_len
   packed = packing.pack(
-      [packing.answer(record['prompt'], record['targets'][choice]) for record, choice in kept],
+      [packing.example(dialogue['tokens'], dialogue['loss_weights']) for _, dialogue in kept],
       seq_len)
   records.write_records(records_path(workdir, 'sft'), packing.rows_of(packed), {
       'stage': 'sft', 'tokenizer': tokenizer.fingerprint, 'seq_len': seq_len,

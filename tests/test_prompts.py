@@ -149,14 +149,21 @@ def test_agent_chat():
   assert ids.count(t.special('<submit>')) == 1
 
 
-@hypothesis.given(PLAIN, st.none() | PLAIN)
+@hypothesis.given(PLAIN, PLAIN)
 def test_a_rendered_prediction_parses_back(observation, thinking):
   t = tokenizer()
   block = '\N{LOWER ONE EIGHTH BLOCK}'  # SentencePiece reads it as a space
   observation = observation.replace(block, ' ')
-  thinking = None if thinking is None else thinking.replace(block, ' ')
+  thinking = thinking.replace(block, ' ')
   said = t.decode(chat.prediction(t, observation, thinking))
-  assert parse_prediction(said) == Prediction(observation, thinking or '')
+  assert parse_prediction(said) == Prediction(observation, thinking)
+  assert chat.parse_thinking(said) == thinking
+
+
+@pytest.mark.parametrize('text', ['', 'words', f'{PREDICTED}x', f'{THINK}no end',
+                                  f' {THINK}t{END_THINK}', f'{THINK}{PREDICTED}t{END_THINK}'])
+def test_a_turn_that_begins_without_thinking(text):
+  assert chat.parse_thinking(text) == ''
 
 
 @hypothesis.given(st.lists(st.sampled_from([*SPECIAL_TOKENS, 'ls', '\n']), max_size=4).map(''.join))

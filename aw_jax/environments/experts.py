@@ -28,6 +28,18 @@ class Actions:
     """Any sensible action in this state. Here: a step of another task's plan."""
     return rng.choice(self._borrowed(task, rng))
 
+  def change(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """An action that is likely to change the state. Here: any sensible one."""
+    return self.wander(task, state, rng)
+
+  def inspect(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """An action that shows what earlier ones changed. Here: one that looks around."""
+    return self.explore(task, state, rng)
+
+  def survey(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """An action that shows much of the state at once. Here: one that looks around."""
+    return self.explore(task, state, rng)
+
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any action at all."""
     return self.wander(task, None, rng)
@@ -134,6 +146,32 @@ class Explorer:
     return self._actions.wander(task, state, rng)
 
 
+class Tracker:
+  """Changes the state and looks at what it changed, for EXPLORER_TURNS turns; surveys it at last.
+
+  An explorer whose observations depend on its own actions far more often: the turns from which
+  keeping track of the state is learned.
+  """
+
+  name = 'tracker'
+
+  def __init__(self, task: Task, seed: int = 0):
+    self._actions = registry.actions(task.domain)
+    self._seed = seed
+
+  def act(self, task: Task, first_observation: str, turns: Sequence[Turn]) -> str:
+    """A change, or a look at what changed."""
+    last = min(EXPLORER_TURNS, task.max_turns)
+    if len(turns) >= last:
+      return SUBMIT
+    rng = random.Random(f'{task.id}/{self._seed}/{len(turns)}')
+    state = turns[-1].state if turns else task.initial_state
+    if len(turns) + 1 == last:
+      return self._actions.survey(task, state, rng)
+    looks = turns and rng.random() < 0.5
+    return (self._actions.inspect if looks else self._actions.change)(task, state, rng)
+
+
 class RandomAgent:
   """Draws actions uniformly and submits after a random number of them: the floor of every score."""
 
@@ -151,7 +189,8 @@ class RandomAgent:
     return self._actions.anything(task, rng)
 
 
-POLICIES = {policy.name: policy for policy in (Expert, NoisyExpert, Explorer, RandomAgent)}
+POLICIES = {policy.name: policy for policy in (
+    Expert, NoisyExpert, Explorer, Tracker, RandomAgent)}
 
 
 def make_policy(name: str, task: Task, seed: int = 0):

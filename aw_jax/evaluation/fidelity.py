@@ -55,11 +55,6 @@ class FidelityReport:
     """One figure; empty (n = 0) where no turn belongs to it."""
     return self.figures.get(domain, {}).get(subset, {}).get(metric, NOTHING)
 
-  def by_turn(self, metric: str, domain: str = 'all') -> list[Interval]:
-    """A metric at turn 1, 2, ..."""
-    count = max((example.turn_index for example in self.examples), default=0)
-    return [self.get(metric, domain, f'turn_{index}') for index in range(1, count + 1)]
-
   def to_json(self) -> dict[str, dict[str, dict[str, dict]]]:
     """`figures` as JSON values."""
     return {

@@ -18,11 +18,12 @@ from aw_jax.evaluation import plots
 from aw_jax.evaluation.results import AGENT_MEASURES, BASELINES, WORLD_MODEL_METRICS, validate
 from aw_jax.trajectories import write_atomically
 
-_RATES = ('exact_match', 'changed_state_exact_match')
+_RATES = ('exact_match', 'with_output_exact_match', 'changed_state_exact_match')
 _HEADS = {
-    'exact_match': 'exact match', 'changed_state_exact_match': 'changed state', 'nll': 'NLL',
-    'format': 'format', 'factuality': 'factual', 'consistency': 'consist.', 'realism': 'realism',
-    'quality': 'quality'}
+    'exact_match': 'exact match', 'with_output_exact_match': 'with output',
+    'changed_state_exact_match': 'changed state', 'nll': 'NLL', 'format': 'format',
+    'factuality': 'fact.', 'consistency': 'cons.', 'realism': 'real.', 'quality': 'qual.'}
+_COMPARED = ('exact_match', 'changed_state_exact_match')
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; color: #1f2933;
@@ -111,7 +112,8 @@ def render(results: Mapping[str, Any], extras: Extras) -> str:
   """The page as HTML; all text that came from anywhere else is escaped."""
   parts = [
       f'<h1>{_escape(extras.title)}</h1>', f'<p class="lead">{_escape(summary(results))}</p>',
-      '<h2>World model</h2>', *_world_model(results['world_model'])]
+      '<h2>World model</h2>', *_world_model(results['world_model']),
+      *_comparisons(results.get('comparisons', {}))]
   if extras.by_turn:
     parts.append(_figure([plots.fidelity_by_turn(extras.by_turn)],
                          'Exact match by turn index; bands are 95 % intervals.'))
@@ -175,7 +177,7 @@ def print_table(results: Mapping[str, Any]) -> None:
 
 
 def _width(metric: str) -> int:
-  return {'exact_match': 15, 'changed_state_exact_match': 15, 'nll': 7}.get(metric, 9)
+  return 14 if metric in _RATES else 7
 
 
 def _short(metric: str, value: Mapping[str, Any]) -> str:
@@ -205,6 +207,23 @@ def _world_model(world_model: Mapping[str, Any]) -> list[str]:
                'observation; the five dimensions of the reference judge from 0 to 100. Below each '
                'figure its 95 % interval.</p>')
   return parts
+
+
+def _comparisons(comparisons: Mapping[str, Any]) -> list[str]:
+  rows = [
+      f'<tr><td>{_escape(domain)}: {_escape(pair)}</td>'
+      + ''.join(_cell(metric, entry[metric]) for metric in _COMPARED) + '</tr>'
+      for domain, pairs in comparisons.items() for pair, entry in pairs.items()
+      if pair.startswith('rl ')]
+  if not rows:
+    return []
+  heads = ''.join(f'<th>{_HEADS[metric]}</th>' for metric in _COMPARED)
+  return [
+      '<h3>After RL against each baseline</h3>',
+      f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead>'
+      f'<tbody>{"".join(rows)}</tbody></table></div>',
+      '<p class="note">Differences on the same turns, in percentage points, with their 95 % '
+      'intervals: the model is ahead where the whole interval is above zero.</p>']
 
 
 def _cell(metric: str, value: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     seconds      {total, <stage>: seconds}
     world_model  {<domain>: {<stage or baseline>: {<metric>: {mean, low, high, n}}}}
+    comparisons  {<domain>: {'<stage> - <baseline>': {<metric>: {mean, low, high, n}}}}, paired
     agent        {<measure>: {mean, low, high, n}}
     config       the run's configuration
     seed         its seed
@@ -31,7 +32,8 @@ from aw_jax.trajectories import DOMAINS, write_atomically
 
 STAGES = ('cpt', 'sft', 'rl')
 BASELINES = ('copy_last', 'nearest_action', 'ngram')
-WORLD_MODEL_METRICS = ('exact_match', 'changed_state_exact_match', 'nll', *DIMENSIONS)
+WORLD_MODEL_METRICS = (
+    'exact_match', 'with_output_exact_match', 'changed_state_exact_match', 'nll', *DIMENSIONS)
 AGENT_MEASURES = (
     'real_success_before', 'real_success_after', 'imagined_success', 'w2r', 'consistency_ratio',
     'exploitation_gap')
@@ -55,6 +57,7 @@ def world_model_entry(
   """
   figures = {
       'exact_match': report.get('exact_match', domain),
+      'with_output_exact_match': report.get('exact_match', domain, 'with_output'),
       'changed_state_exact_match': report.get('exact_match', domain, 'changed_state'),
       'nll': nll}
   figures |= {name: report.get(name, domain) for name in DIMENSIONS}

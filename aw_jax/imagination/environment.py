@@ -29,6 +29,7 @@ class ImaginedEnvironment(Environment):
     self._instruction = instruction
     self._system = ''
     self._history: list[tuple[str, str]] = []
+    self._thoughts: list[str] = []
     self._seed = 0
 
   def reset(self, task: Task, seed: int = 0) -> str:
@@ -36,19 +37,20 @@ class ImaginedEnvironment(Environment):
       raise ValueError(f'{task.id} is of domain {task.domain}, this environment of {self.domain}')
     self._system = world_model_prompt(
         task.domain, task.initial_state, self._template, self._instruction)
-    self._history = []
+    self._history, self._thoughts = [], []
     self._seed = seed
     return ''
 
   def step(self, action: str) -> Step:
     prediction = self._world_model.predict(
         self._system, self._history, action, temperature=self._temperature,
-        seed=hash((self._seed, len(self._history))) % (1 << 31))[0]
+        seed=hash((self._seed, len(self._history))) % (1 << 31), thoughts=self._thoughts)[0]
     if prediction.text is None:
       raise BrokenEnvironmentError(f'the world model answered without a valid form: '
                                    f'{prediction.raw[:80]!r}')
     self._history.append((action, prediction.text))
+    self._thoughts.append(prediction.thinking)
     return Step(prediction.text, info={'thinking': prediction.thinking})
 
   def close(self) -> None:
-    self._history = []
+    self._history, self._thoughts = [], []

@@ -71,8 +71,7 @@ class RolloutConfig:
     world_slots: the same of the world model.
     agent_temperature: of the agents.
     world_temperature: of the worlds; the hidden check is answered greedily.
-    thinking: whether the world model thinks before each answer. Its thinking is taken out of its
-      cache again, as it never stands in a past turn of the training data.
+    thinking: whether the world model may think before an answer; its thinking stays in its cache.
   """
 
   group: int = 8
@@ -214,23 +213,13 @@ class _Record:
 
 
 def _answer(model, params, world: Speaker, message, counts, key, markup, config, temperature):
-  """The world reads a message and answers it; thinking does not stay in its cache."""
+  """The world reads a message and answers it."""
   world = ingest_message(model, params, world, message, counts)
   speaks = counts > 0
-  spoken, turn = decode_turn(model, params, world, key, speaks, stop=markup.end,
-                             max_tokens=config.max_answer, temperature=temperature)
+  world, turn = decode_turn(model, params, world, key, speaks, stop=markup.end,
+                            max_tokens=config.max_answer, temperature=temperature)
   observation, lengths, valid = _observation(turn, markup, config)
-  valid &= speaks
-  if config.thinking:
-    before = spoken.cache.replace(
-        lengths=world.cache.lengths, layers=tuple(
-            after.replace(attention_taps=layer.attention_taps, mlp_taps=layer.mlp_taps)
-            for layer, after in zip(world.cache.layers, spoken.cache.layers, strict=True)))
-    said, said_lengths = compose((markup.predicted,), observation, lengths,
-                                 (markup.end_predicted, markup.end))
-    spoken = ingest_message(model, params, Speaker(before, world.hidden), said,
-                            jnp.where(valid, said_lengths, 0))
-  return spoken, observation, lengths, valid
+  return world, observation, lengths, valid & speaks
 
 
 @functools.partial(

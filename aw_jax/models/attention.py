@@ -94,16 +94,31 @@ def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> ja
   return jnp.where(visible[:, None, None], scores, _MASKED)
 
 
-def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype: str,
+def to_cache(x: jax.Array, dtype: str) -> jax.Array:
+  """What a cache of `dtype` holds: float32, or the bits of bfloat16 as uint16.
+
+  XLA's CPU backend updates a uint16 buffer in place, where it would copy all of a bfloat16 one.
+  """
+  x = x.astype(dtype)
+  return x if dtype == 'float32' else jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def from_cache(x: jax.Array) -> jax.Array:
+  """float32 of what `to_cache` gave; shifting bits is faster on a CPU than products in bfloat16."""
+  if x.dtype == jnp.float32:
+    return x
+  return jax.lax.bitcast_convert_type(x.astype(jnp.uint32) << 16, jnp.float32)
+
+
+def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
                  attended: int | None = None) -> jax.Array:
   """Attention of new tokens over a cache in which a token's slot is its position.
 
   Args:
     q_BxTxHxD: rotated queries.
-    k_NxBxKxDxC: rotated keys, chunk by chunk of C slots.
-    v_NxBxKxCxD: values.
+    k_NxBxKxDxC: rotated keys as `to_cache` gives them, chunk by chunk of C slots.
+    v_NxBxKxCxD: values, the same.
     positions_BxT: int32, of the new tokens.
-    dtype: of the products' operands.
     attended: leading slots to look at where that is known; else the chunks that the furthest
       position needs, rounded up to a power of two, are chosen at run time.
   Returns:
@@ -111,31 +126,32 @@ def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype: str,
   """
   chunks, *_, size = k_NxBxKxDxC.shape
   if attended is not None or chunks == 1:
-    return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype,
+    return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
                           -(-(attended or size) // size))
   choices = [1 << i for i in range((chunks - 1).bit_length())] + [chunks]
   needed = jnp.max(positions_BxT) // size + 1
   return jax.lax.switch(
       jnp.searchsorted(jnp.array(choices[:-1]), needed),
-      [functools.partial(_attend_chunks, dtype=dtype, chunks=choice) for choice in choices],
+      [functools.partial(_attend_chunks, chunks=choice) for choice in choices],
       q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT)
 
 
-def _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, dtype: str, chunks: int):
+def _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, chunks: int):
   """`attend_cache` over the first `chunks` chunks; those lie together, nothing is copied."""
-  k, v = k_NxBxKxDxC[:chunks], v_NxBxKxCxD[:chunks]
+  k, v = from_cache(k_NxBxKxDxC[:chunks]), from_cache(v_NxBxKxCxD[:chunks])
   chunks, batch, kv_heads, width, size = k.shape
   length, heads = q_BxTxHxD.shape[1:3]
   group = heads // kv_heads
   q = (q_BxTxHxD * width**-0.5).reshape(batch, length, kv_heads, group, width)
   q_BxKxGTxD = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, width)
   q_NxBxKxGTxD = jnp.broadcast_to(q_BxKxGTxD, (chunks, *q_BxKxGTxD.shape))
-  scores = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k, dtype)
-  scores = scores.reshape(chunks, batch, kv_heads, group, length, size)
-  slots = jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, 1, size)
-  visible = slots <= positions_BxT[:, None, None, :, None]
-  probabilities = jax.nn.softmax(jnp.where(visible, scores, _MASKED), axis=(0, -1))
-  probabilities = probabilities.reshape(chunks, batch, kv_heads, group * length, size)
-  out = jnp.sum(contract('nbkqc,nbkcd->nbkqd', probabilities, v, dtype), axis=0)
+  scores = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k, 'float32')
+  slots = jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, size)
+  positions_BxGT = jnp.tile(positions_BxT, (1, group))
+  visible = slots <= positions_BxGT[:, None, :, None]
+  scores = jnp.where(visible, scores, _MASKED)
+  weights = jnp.exp(scores - jnp.max(scores, axis=(0, -1), keepdims=True))
+  out = jnp.sum(contract('nbkqc,nbkcd->nbkqd', weights, v, 'float32'), axis=0)
+  out /= jnp.sum(weights, axis=(0, -1))[..., None]
   return out.reshape(batch, kv_heads, group, length, width).transpose(0, 3, 1, 2, 4).reshape(
       batch, length, heads, width)

@@ -29,8 +29,7 @@ class ModelConfig:
       several tokens at once, from which copying is learned far sooner.
     dtype: of matrix products' operands, 'float32' or 'bfloat16'; they accumulate in float32, and
       parameters, norms, softmax and residual stream are float32 always.
-    cache_dtype: of cached keys and values and of the attention over them. float32 on a CPU, whose
-      in-place update of a bfloat16 buffer copies all of it; 'bfloat16' on an accelerator.
+    cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads.
     query_block: queries attended at a time while training; bounds the memory of attention scores.
     remat: recompute each block's activations in the backward pass.
   """

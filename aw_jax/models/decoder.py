@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aw_jax.models.attention import attend_cache, attend_packed, rotate
+from aw_jax.models.attention import attend_cache, attend_packed, rotate, to_cache
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.contract import contract
 
@@ -26,9 +26,10 @@ class LayerCache:
   """What one block remembers.
 
   Attributes:
-    k: float[N, B, K, D, C] rotated keys, by position; this order and the next make the two products
-      of a decode step batched matrix-vector products over the leading chunks, without a copy.
-    v: float[N, B, K, C, D] values, by position.
+    k: [N, B, K, D, C] rotated keys, by position, as `to_cache` gives them; this order and the next
+      make the two products of a decode step batched matrix-vector products over the leading chunks,
+      without a copy.
+    v: [N, B, K, C, D] values, by position, the same.
     attention_taps: float32[B, W-1, E] last inputs of the attention's short convolution.
     mlp_taps: float32[B, W-1, E] last inputs of the MLP's short convolution.
   """
@@ -65,8 +66,8 @@ def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
 
   def layer():  # every buffer made anew: one that stands twice could not be donated
     return LayerCache(
-        jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype),
-        jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype),
+        to_cache(jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size)), c.cache_dtype),
+        to_cache(jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim)), c.cache_dtype),
         jnp.zeros(taps, jnp.float32), jnp.zeros(taps, jnp.float32))
 
   return Cache(tuple(layer() for _ in range(c.layers)), jnp.zeros(batch, jnp.int32))
@@ -154,9 +155,10 @@ class Attention(nn.Module):
     else:
       rows = jnp.arange(batch)[:, None]
       chunk, place = jnp.divmod(slots_BxT, layer_cache.k.shape[-1])
-      keys = layer_cache.k.at[chunk, rows, :, :, place].set(k.astype(c.cache_dtype), mode='drop')
-      values = layer_cache.v.at[chunk, rows, :, place].set(v.astype(c.cache_dtype), mode='drop')
-      out = attend_cache(q, keys, values, positions_BxT, c.cache_dtype, attended)
+      new_k, new_v = to_cache(k, c.cache_dtype), to_cache(v, c.cache_dtype)
+      keys = layer_cache.k.at[chunk, rows, :, :, place].set(new_k, mode='drop')
+      values = layer_cache.v.at[chunk, rows, :, place].set(new_v, mode='drop')
+      out = attend_cache(q, keys, values, positions_BxT, attended)
     kernel = _kernel(self, 'o', (c.heads * c.head_dim, c.width), ('heads', 'embed'))
     out = contract('btf,fe->bte', out.reshape(batch, length, -1), kernel, c.dtype)
     return out, keys, values

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aw_jax.prompts import chat
 from aw_jax.rewards.content import (
   Kind,
   Reference,
@@ -90,12 +89,6 @@ class _Truth(NamedTuple):
   shapes: dict[str, int]
   forms: frozenset[str]
   reason: str | None  # of an error, what stands after the last colon
-
-
-def judge_turn(generated_text: str, reference: Reference) -> Scores | None:
-  """Judges a generated turn by its observation tag alone; None where it is invalid."""
-  prediction = chat.parse_prediction(generated_text)
-  return None if prediction is None else judge(prediction.observation, reference)
 
 
 def judge(predicted: str, reference: Reference) -> Scores:

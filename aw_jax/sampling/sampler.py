@@ -23,10 +23,10 @@ class Sample:
   """One completion.
 
   Attributes:
-    text: decoded, the end-of-turn mark left out.
-    tokens: ids, the end of the turn included.
+    text: decoded, the stop token left out.
+    tokens: ids, the stop token included.
     logprobs: natural log-probability of each.
-    finished: whether the turn ended within the token limit.
+    finished: whether the stop token came within the token limit.
   """
 
   text: str
@@ -56,7 +56,8 @@ class Sampler:
   max_prompt: int = 2048
 
   def sample(self, prompts: Sequence[Sequence[int]], *, max_tokens: int, temperature: float = 0.0,
-             group: int = 1, seed: int = 0, progress: str = '') -> list[list[Sample]]:
+             group: int = 1, seed: int = 0, stop: str = IM_END, progress: str = ''
+             ) -> list[list[Sample]]:
     """`group` completions of each prompt, in the prompts' order.
 
     Args:
@@ -65,6 +66,7 @@ class Sampler:
       temperature: 0 is greedy.
       group: completions of each prompt.
       seed: of the noise; the same seed, prompts and parameters give the same samples.
+      stop: the special token that ends a completion.
       progress: label of a progress bar; none where empty.
     Raises:
       PromptTooLongError: naming the first prompt that does not fit.
@@ -79,17 +81,17 @@ class Sampler:
     for batch, start in enumerate(tqdm.tqdm(starts, desc=progress, disable=not progress)):
       rows = by_length[start:start + self.batch_size]
       samples = self._sample_batch(
-          [prompts[i] for i in rows], max_tokens, temperature, group,
+          [prompts[i] for i in rows], max_tokens, temperature, group, stop,
           jax.random.fold_in(jax.random.key(seed), batch))
       for row, index in enumerate(rows):
         results[index] = samples[row * group:(row + 1) * group]
     return results
 
-  def _sample_batch(self, prompts, max_tokens, temperature, group, key) -> list[Sample]:
+  def _sample_batch(self, prompts, max_tokens, temperature, group, stop, key) -> list[Sample]:
     tokens, lengths = pad_prompts(prompts, self.batch_size, self.bucket)
     turn = jax.device_get(generate(
         Decoder(self.config), self.params, tokens, lengths, key, group=group,
-        stop=self.tokenizer.special(IM_END), max_tokens=max_tokens, temperature=temperature))
+        stop=self.tokenizer.special(stop), max_tokens=max_tokens, temperature=temperature))
     samples = []
     for row in range(len(prompts) * group):
       count = int(turn.lengths[row])

@@ -5,9 +5,7 @@ the batches that the unbroken run would have seen (DESIGN.md section 3).
 """
 
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -97,44 +95,3 @@ def batches(
         f'{path}: rows of {found["seq_len"]} tokens, but the config says {seq_len}; '
         f'prepare the records again with --seq_len={seq_len}')
   return opened
-
-
-def prefetch(source: Batches, start_step: int = 0, depth: int = 4) -> Iterator[tuple[int, Batch]]:
-  """Yields (step, batch) from `start_step` on, without end, read ahead in a thread.
-
-  Args:
-    source: the batches.
-    start_step: the first step.
-    depth: how many batches are held ready.
-  """
-  ready: queue.Queue = queue.Queue(depth)
-  stopped = threading.Event()
-
-  def put(item) -> bool:
-    while not stopped.is_set():
-      try:
-        ready.put(item, timeout=0.1)
-        return True
-      except queue.Full:
-        continue
-    return False
-
-  def read() -> None:
-    step = start_step
-    try:
-      while put((step, source(step))):
-        step += 1
-    except Exception as error:  # handed to the reader, which raises it
-      put(error)
-
-  thread = threading.Thread(target=read, daemon=True, name='prefetch')
-  thread.start()
-  try:
-    while True:
-      item = ready.get()
-      if isinstance(item, Exception):
-        raise item
-      yield item
-  finally:
-    stopped.set()
-    thread.join()

@@ -1,8 +1,9 @@
 """Rejection sampling of reasoning traces (PAPER.md section 4).
 
-The judge is the CPT model, which wrote none of the candidates: a trace is as good as the
-log-likelihood that it lends to the true observation. The best candidate of a sample is kept where
-that is above a threshold.
+The judge is the CPT model, which wrote none of the candidates. It reads a dialogue with each kind
+of trace; the best is the one under which all that the world model says, traces and observations, is
+likeliest: a trace must lend to the observations, its own and later ones, more than it costs itself.
+The best candidate of a sample is kept where that is above a threshold.
 """
 
 import collections
@@ -28,17 +29,29 @@ def _logprobs(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """A sequence of token ids, of which tokens[start:end] are scored given all before them."""
+  """A sequence of token ids, of which those of a positive weight are scored.
+
+  Each is scored given all before it; the first token cannot be.
+  """
 
   tokens: Sequence[int]
-  start: int
-  end: int
+  weights: Sequence[float]
+
+  @property
+  def count(self) -> int:
+    """How many tokens are scored."""
+    return int(np.sum(np.asarray(self.weights[1:]) > 0))
 
 
-def span_logprobs(
+def span(tokens: Sequence[int], start: int, end: int) -> Scored:
+  """Scores tokens[start:end]."""
+  return Scored(tokens, [float(start <= i < end) for i in range(len(tokens))])
+
+
+def scored_logprobs(
     config: ModelConfig, params: Any, sequences: Sequence[Scored], seq_len: int,
     batch_size: int = 8, bucket: int = 256, progress: str = '') -> np.ndarray:
-  """Summed log-probability of each sequence's scored span.
+  """Summed log-probability of each sequence's scored tokens.
 
   Args:
     config: of the decoder, `params` its parameters.
@@ -58,8 +71,8 @@ def span_logprobs(
     tokens, _ = pad_prompts([sequences[i].tokens for i in rows], batch_size, bucket)
     logprobs = np.asarray(_logprobs(Decoder(config), params, tokens), np.float64)
     for row, index in enumerate(rows):
-      scored = sequences[index]
-      scores[index] = logprobs[row, scored.start - 1:scored.end - 1].sum()
+      weighted = np.asarray(sequences[index].weights[1:]) > 0
+      scores[index] = logprobs[row, :len(weighted)][weighted].sum()
   return scores
 
 

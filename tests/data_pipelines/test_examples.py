@@ -1,11 +1,11 @@
 """What each stage makes of a trajectory."""
 
 import dataclasses
+import re
 
 import numpy as np
-import pytest
 
-from aw_jax.prompts import templates
+from aw_jax.prompts import chat, templates
 from aw_jax.tokenizer import END_PREDICTED, IM_END, PREDICTED, SUBMIT
 from data_pipelines import examples, packing, reasoning
 
@@ -45,7 +45,8 @@ def test_the_mask_keeps_tags_and_lowers_nothing_else(tokenizer, trajectory):
 
 def test_an_agent_learns_its_actions_alone(tokenizer, trajectory):
   made = dataclasses.replace(trajectory(3), submission='42')
-  tokens, weights = examples.agent_example(tokenizer, made)
+  item = examples.agent_dialogue(tokenizer, made)
+  tokens, weights = item.tokens, item.loss_weights
   said = tokenizer.decode(tokens[weights > 0])
   actions = [turn.action for turn in made.turns]
   assert said == ''.join(action + IM_END for action in [*actions, f'{SUBMIT}42'])
@@ -55,26 +56,43 @@ def test_an_agent_learns_its_actions_alone(tokenizer, trajectory):
 
 def test_an_episode_without_submission_ends_with_its_last_action(tokenizer, trajectory):
   made = dataclasses.replace(trajectory(3), submission=None)
-  tokens, weights = examples.agent_example(tokenizer, made)
-  assert SUBMIT not in tokenizer.decode(tokens) and weights[-1] == 1
   item = examples.agent_dialogue(tokenizer, made)
+  tokens, weights = item.tokens, item.loss_weights
+  assert SUBMIT not in tokenizer.decode(tokens) and weights[-1] == 1
   assert len(item.ends) == len(made.turns) and item.ends[-1] == len(tokens)
 
 
-def test_sft_has_three_candidates_for_one_turn(tokenizer, trajectory):
+def test_reasoning_is_learned_in_every_turn(tokenizer, trajectory):
+  made = trajectory(3)
+  item = examples.reasoning_dialogue(tokenizer, made, 'v1', examples.CANDIDATES - 1)
+  said = _weighted(tokenizer, item).split(IM_END)[:-1]
+  turns = examples.world_model_turns(made)
+  states = [made.task.initial_state, *(turn.state for turn in made.turns)]
+  states.append(states[-1])  # the verification changes nothing
+  for text, turn, before, after in zip(
+      said, turns, states[:-1], states[1:], strict=True):
+    trace = reasoning.candidates(turn.action, turn.observation, before, after)[2]
+    assert text == f'<think>{trace}</think>{PREDICTED}{turn.observation}{END_PREDICTED}'
+  # Without its thoughts it is the dialogue of CPT.
+  plain, _ = examples.cpt_example(tokenizer, made, loss_mask=False)
+  assert re.sub('<think>.*?</think>', '', tokenizer.decode(item.tokens), flags=re.DOTALL) == (
+      tokenizer.decode(plain.tokens))
+  assert len(item.ends) == len(turns) and item.ends[-1] == len(item.tokens)
+
+
+def test_sft_has_three_candidates_of_one_dialogue(tokenizer, trajectory):
   made = trajectory(63)
-  sample = examples.sft_sample(tokenizer, made, 512)
-  turn = examples.world_model_turns(made)[sample.turn]
-  assert len(sample.thinking) == len(sample.targets) == 3
-  for thinking, target in zip(sample.thinking, sample.targets, strict=True):
-    assert len(thinking) <= reasoning.MAX_TOKENS
-    assert tokenizer.decode(target) == (
-        f'<think>{tokenizer.decode(thinking)}</think>'
-        f'{PREDICTED}{turn.observation}{END_PREDICTED}{IM_END}')
-  prompt = tokenizer.decode(sample.prompt)
-  assert prompt.endswith(f'{turn.action}{IM_END}<|im_start|>assistant\n')
-  assert any(templates.world_model_prompt('terminal', made.task.initial_state, v) in prompt
-             for v in templates.STAGE_TEMPLATES['sft'])
+  whole = examples.sft_candidates(tokenizer, made, 4096)
+  assert len(whole) == examples.CANDIDATES == 3
+  assert len(whole[0].tokens) <= len(whole[1].tokens) <= len(whole[2].tokens)
+  assert {len(item.ends) for item in whole} == {len(made.turns) + 1}
+  texts = [tokenizer.decode(item.tokens) for item in whole]
+  assert any(all(templates.world_model_prompt('terminal', made.task.initial_state, v) in text
+                 for text in texts) for v in templates.STAGE_TEMPLATES['sft'])
+  # All are cut to the turns that the longest has room for, and kept only where it has any.
+  cut = examples.sft_candidates(tokenizer, made, whole[2].ends[1])
+  assert [item.ends for item in cut] == [item.ends[:2] for item in whole]
+  assert examples.sft_candidates(tokenizer, made, whole[2].ends[0] - 1) is None
 
 
 def test_rl_shows_the_prompt_and_keeps_the_truth(tokenizer, trajectory):
@@ -86,29 +104,32 @@ def test_rl_shows_the_prompt_and_keeps_the_truth(tokenizer, trajectory):
   assert templates.world_model_prompt('terminal', made.task.initial_state, 'v0') in prompt
 
 
-@pytest.mark.parametrize('make', [examples.sft_sample, examples.rl_sample])
-def test_the_turn_is_a_function_of_the_task_and_output_is_preferred(make, tokenizer, trajectory):
+def test_the_turn_is_a_function_of_the_task_and_output_is_preferred(tokenizer, trajectory):
   with_output, without = 0, 0
   for seed in range(120):
     made = trajectory(seed)
-    sample = make(tokenizer, made, 512)
-    again = make(tokenizer, made, 512)
-    index = sample.turn if make is examples.sft_sample else sample.index
-    assert index == (again.turn if make is examples.sft_sample else again.index)
-    output = examples.world_model_turns(made)[index].observation != '~$'
+    sample = examples.rl_sample(tokenizer, made, 512)
+    assert sample == examples.rl_sample(tokenizer, made, 512)
+    output = examples.world_model_turns(made)[sample.index].observation != '~$'
     with_output += output
     without += not output
   # Four turns with output and one without: 12 to 1 where output is three times as likely.
   assert with_output > 6 * without > 0
 
 
-@pytest.mark.parametrize('make', [examples.sft_sample, examples.rl_sample])
-def test_every_drawn_turn_fits(make, tokenizer, trajectory):
+def test_every_drawn_turn_fits(tokenizer, trajectory):
   made = trajectory(5, num_turns=12)
-  whole = len(examples.cpt_example(tokenizer, made)[0].tokens)
-  assert make(tokenizer, made, 20) is None
+  whole = len(examples.reasoning_dialogue(tokenizer, made, 'v0').tokens)
+  assert examples.rl_sample(tokenizer, made, 20) is None
   for seed in range(20):
-    sample = make(tokenizer, made, whole // 2, seed)
-    longest = (max(map(len, sample.targets)) if make is examples.sft_sample
-               else len(tokenizer.encode(sample.turn.observation)))
-    assert len(sample.prompt) + longest <= whole // 2
+    sample = examples.rl_sample(tokenizer, made, whole // 2, seed)
+    answer = chat.prediction(tokenizer, sample.turn.observation)
+    assert len(sample.prompt) + len(answer) + reasoning.MAX_TOKENS + 2 <= whole // 2
+
+
+def test_the_history_of_a_drawn_turn_carries_brief_thoughts(tokenizer, trajectory):
+  made = trajectory(83, num_turns=6)
+  for seed in range(20):
+    sample = examples.rl_sample(tokenizer, made, 4096, seed)
+    dialogue = examples.reasoning_dialogue(tokenizer, made, 'v0')
+    assert dialogue.tokens[:len(sample.prompt)].tolist() == sample.prompt

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,7 +80,7 @@ def test_packed_stages_hold_every_trajectory_of_their_pool_once(stage, prepared,
 
 
 @pytest.mark.parametrize('stage, name', [('sft', 'sft_candidates'), ('rl', 'rl')])
-def test_one_turn_of_every_trajectory_of_the_pool(stage, name, prepared, folders):
+def test_one_record_of_every_trajectory_of_the_pool(stage, name, prepared, folders):
   out, _ = prepared
   found = collections.Counter(record['id'] for record in _records(out, name))
   assert found == collections.Counter(t.task.id for t in _kept(folders, stage))
@@ -98,7 +99,8 @@ def test_templates_are_disjoint(prepared, folders):
   out, _ = prepared
   tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
   tasks = {t.task.id: t.task for stage in pools.POOLS for t in _kept(folders, stage)}
-  prompts = {'sft': [(r['id'], r['prompt']) for r in _records(out, 'sft_candidates')],
+  prompts = {'sft': [(r['id'], r['dialogues'][0]['tokens'])
+                     for r in _records(out, 'sft_candidates')],
              'rl': [(r['id'], r['prompt']) for r in _records(out, 'rl')],
              'cpt': [(name, tokens) for r in _records(out, 'cpt')
                      for name, tokens, _ in _segments(r) if '/knowledge/' not in name]}
@@ -111,6 +113,20 @@ def test_templates_are_disjoint(prepared, folders):
                if system == templates.world_model_prompt(
                    task.domain, task.initial_state, template)}
     assert used == set(templates.STAGE_TEMPLATES[stage])
+
+
+def test_the_vocabulary_is_of_every_domain(tmp_path, write_folder, trajectory, monkeypatch):
+  """Also where one domain alone would give it more text than it reads."""
+  monkeypatch.setattr(prepare.vocabulary, 'MAX_CHARACTERS', 20_000)
+  write_folder(tmp_path / 'in' / 'mcp_train', [trajectory(s, 'mcp') for s in range(200)], shards=8)
+  spoken = [dataclasses.replace(t, turns=tuple(
+      dataclasses.replace(turn, action='terminalword ' * 9) for turn in t.turns))
+            for t in map(trajectory, range(200))]
+  write_folder(tmp_path / 'in' / 'terminal_train', spoken, shards=8)
+  prepare.prepare([str(tmp_path / 'in')], str(tmp_path / 'out'), ['cpt'], vocab_size=500,
+                  progress=False)
+  tokenizer = Tokenizer.load(str(tmp_path / 'out' / prepare.VOCABULARY_FILE))
+  assert len(tokenizer.encode('terminalword')) == 1
 
 
 def test_sidecars_report(prepared, folders):
@@ -129,16 +145,17 @@ def test_sidecars_report(prepared, folders):
   assert classes['terminal']['echo'] == 4
 
 
-def test_sft_candidates_are_answers_to_their_prompt(prepared):
+def test_sft_candidates_differ_in_their_thoughts_alone(prepared):
   out, _ = prepared
   tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
   for record in _records(out, 'sft_candidates'):
-    assert len(record['candidates']) == len(record['targets']) == 3
-    for thinking, target in zip(record['candidates'], record['targets'], strict=True):
-      text = tokenizer.decode(target)
-      assert text.startswith(f'<think>{tokenizer.decode(thinking)}</think>')
-      assert text.endswith(f'{END_PREDICTED}{IM_END}')
-      assert len(record['prompt']) + len(target) <= 384
+    texts = [tokenizer.decode(dialogue['tokens']) for dialogue in record['dialogues']]
+    assert len({re.sub('<think>.*?</think>', '', text, flags=re.DOTALL) for text in texts}) == 1
+    assert len(texts) == 3 and texts[0].count(END_PREDICTED) == record['turns']
+    for dialogue in record['dialogues']:
+      assert len(dialogue['tokens']) == len(dialogue['loss_weights']) <= 384
+      said = tokenizer.decode(dialogue['tokens'][dialogue['loss_weights'] > 0])
+      assert said.count(END_PREDICTED) == record['turns'] and said.endswith(IM_END)
 
 
 def test_rl_records_keep_the_truth(prepared, folders):
@@ -299,7 +316,8 @@ def _prove_no_test_task(out, domain: str) -> None:
   for stage in pools.STAGES:
     rows = _records(out, prepare.record_name(stage))
     named = [(name, tokens) for r in rows if 'ids' in r for name, tokens, _ in _segments(r)]
-    named += [(r['id'], r['prompt']) for r in rows if 'id' in r]
+    named += [(r['id'], r['prompt'] if 'prompt' in r else dialogue['tokens'])
+              for r in rows if 'id' in r for dialogue in r.get('dialogues', ({},))]
     named = [(name, tokens) for name, tokens in named if '/knowledge/' not in name]
     assert named
     for name, tokens in named:
@@ -308,7 +326,7 @@ def _prove_no_test_task(out, domain: str) -> None:
       assert task.split == 'train' and family not in registry.held_out(domain)
       assert name not in test_ids and _fingerprint(task) not in test_fingerprints
       if stage != 'agent':
-        assert registry.stage_pool(task) == stage
+        assert registry.stage_pool(task) == pools.pool_of_stage(stage)
       # The record really is of the task that it names.
       system = tokenizer.decode(tokens).split(IM_END)[0]
       assert (task.instruction if stage == 'agent' else task.initial_state) in system

@@ -109,3 +109,8 @@ def test_a_train_task_is_in_one_pool_and_a_validation_task_in_all(seed, trajecto
   assert all(pools.is_in_stage(validation, stage) for stage in pools.POOLS)
   assert pools.is_in_stage(made, 'agent')
   assert not pools.is_in_stage(trajectory(seed, policy='random'), 'agent')
+
+
+def test_shards_of_all_folders_come_in_turn():
+  shards = ['/a/s1', '/a/s2', '/a/s3', '/b/s1', '/c/s1', '/c/s2']
+  assert sources.in_turn(shards) == ['/a/s1', '/b/s1', '/c/s1', '/a/s2', '/c/s2', '/a/s3']

@@ -208,6 +208,15 @@ class TestCounterfactual:
         assert collect.run_numbered_episode(environment, collection, index) == (
             collect.run_numbered_episode(thorough, collection, index))
 
+  def test_a_tracker_sees_more_of_what_it_changed_than_an_explorer(self, environment):
+    shares = {}
+    for policy in ('explorer', 'tracker'):
+      collection = collect.Collection('terminal', 40, 'train', {policy: 1}, 3, 40, None, True)
+      turns = [turn for index in range(40) for turn in collect.run_numbered_episode(
+          environment, collection, index).turns]
+      shares[policy] = sum(turn.changed_state for turn in turns) / len(turns)
+    assert shares['tracker'] > 1.25 * shares['explorer'] > 0.2
+
   @pytest.mark.parametrize('action', [
     'sort -o a b', 'sort -ro a b', 'sort --output a b', 'sed -i 1d a', 'cat a > b', 'cat a; rm a',
     'uniq a b', 'sed -n 1p a -i', 'ls $(rm a)', 'ls `rm a`', 'cat a | tee b', 'cat a & rm a',

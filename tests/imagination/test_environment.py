@@ -45,8 +45,8 @@ class ScriptedWorldModel:
   def __init__(self, *answers):
     self.answers, self.asked = list(answers), []
 
-  def predict(self, system, history, action, n=1, temperature=0.0, seed=0):
-    assert n == 1
+  def predict(self, system, history, action, n=1, temperature=0.0, seed=0, thoughts=()):
+    assert n == 1 and list(thoughts) == ['hm'] * len(history)
     self.asked.append((system, list(history), action, temperature, seed))
     return [Prediction(self.answers.pop(0), 'hm', -1.0, 'raw text')]
 

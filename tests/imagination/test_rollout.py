@@ -148,9 +148,7 @@ def host_episode(agent, world, agent_prompt, world_prompt, check, turns, config)
     if observation is None:
       broken = True
       break
-    world_context += [5, *observation, 6, 4] if config.thinking else answer
-    if config.thinking is False:
-      assert world_context[-2:] == [6, 4]
+    world_context += answer  # thinking included
     observations.append(observation)
     message = [2, *observation, 4, 3]
     room = len(agent_context) + len(message) <= config.agent_slots - config.max_action

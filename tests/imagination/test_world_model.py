@@ -27,20 +27,20 @@ class ScriptedSampler:
 
   def __init__(self, tokenizer, *answers, finished=True):
     self.tokenizer, self.answers, self.finished = tokenizer, list(answers), finished
-    self.prompts, self.settings = [], {}
+    self.prompts, self.settings, self.max_prompt = [], {}, 999
 
   def sample(self, prompts, **settings):
     self.prompts += prompts
     self.settings = settings
     return [[Sample(self.answers.pop(0), [1, 2], [-0.25, -0.5], self.finished)
-             for _ in range(settings['group'])] for _ in prompts]
+             for _ in range(settings.get('group', 1))] for _ in prompts]
 
 
 def test_the_prompt_is_the_chat_so_far(tokenizer):
   sampler = ScriptedSampler(tokenizer, f'x{END_PREDICTED}')
   WorldModel(sampler).predict('Files:', HISTORY, 'ls')
   text = tokenizer.decode(sampler.prompts[0])
-  # Past turns carry no thinking, and the opening tag of the answer is given.
+  # Without thinking, the opening tag of the answer is given.
   assert text == (
     f'<|im_start|>system\nFiles:{IM_END}'
     f'<|im_start|>user\nls{IM_END}'
@@ -53,9 +53,38 @@ def test_the_prompt_is_the_chat_so_far(tokenizer):
 
 def test_a_thinking_model_is_left_to_begin_itself(tokenizer):
   sampler = ScriptedSampler(tokenizer, f'{THINK}t{END_THINK}{PREDICTED}x{END_PREDICTED}')
-  WorldModel(sampler, thinking=True).predict('Files:', HISTORY, 'ls')
-  context = chat.world_model_context(tokenizer, 'Files:', HISTORY)
-  assert sampler.prompts[0] == context + chat.action_message(tokenizer, 'ls')
+  thoughts = ('', 'a.txt is read')
+  WorldModel(sampler, thinking=True).predict('Files:', HISTORY, 'ls', thoughts=thoughts)
+  context = chat.world_model_context(tokenizer, 'Files:', HISTORY, thoughts)
+  assert sampler.prompts == [context + chat.action_message(tokenizer, 'ls')]
+  assert f'{THINK}a.txt is read{END_THINK}{PREDICTED}hello' in tokenizer.decode(context)
+  assert tokenizer.decode(context).count(THINK) == 1
+
+
+def test_thoughts_of_a_history_are_recalled_turn_by_turn_and_once(tokenizer):
+  """Two queries share their past; the third has none; the fourth brings its thoughts along."""
+  answers = [f'{THINK}first{END_THINK}{PREDICTED}', PREDICTED, 'no form', f'x{END_PREDICTED}']
+  sampler = ScriptedSampler(tokenizer, *answers)
+  queries = [Query('Files:', HISTORY, 'pwd'), Query('Files:', HISTORY, 'ls'),
+             Query('Files:', (), 'ls'), Query('Other:', HISTORY, 'ls', ('mine', ''))]
+  model = WorldModel(sampler, thinking=True)
+  found = model.recall(queries)
+  assert [query.thoughts for query in found] == [('first', ''), ('first', ''), (), ('mine', '')]
+  assert sampler.settings['stop'] == PREDICTED and sampler.settings['max_tokens'] == 72
+  assert sampler.prompts == [
+    chat.world_model_context(tokenizer, 'Files:', ()) + chat.action_message(tokenizer, 'ls'),
+    chat.world_model_context(tokenizer, 'Files:', HISTORY[:1], ('first',))
+    + chat.action_message(tokenizer, 'cat a.txt')]
+  assert model.recall(found) == found  # nothing is missing any more
+  assert WorldModel(sampler).recall(queries) == queries  # it never thinks
+
+
+def test_a_turn_beyond_the_context_is_recalled_without_thought(tokenizer):
+  sampler = ScriptedSampler(tokenizer, f'{THINK}t{END_THINK}')
+  sampler.max_prompt = len(
+    chat.world_model_context(tokenizer, 'Files:', ()) + chat.action_message(tokenizer, 'ls'))
+  query, = WorldModel(sampler, thinking=True).recall([Query('Files:', HISTORY, 'pwd')])
+  assert query.thoughts == ('t', '')
 
 
 @pytest.mark.parametrize(('thinking', 'answer', 'text', 'thought'), [

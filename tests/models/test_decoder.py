@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aw_jax.models import decoder
-from aw_jax.models.attention import attend_packed
+from aw_jax.models.attention import attend_cache, attend_packed, to_cache
 from aw_jax.models.config import ModelConfig, ModelConfigError
 from aw_jax.models.decoder import (
   Decoder,
@@ -279,6 +279,25 @@ def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
   for row in range(3):
     said = np.concatenate([logits[row] for logits in pieces])
     np.testing.assert_allclose(said, whole[row, :len(said)], rtol=0, atol=2e-5)
+
+
+def test_a_bfloat16_cache_rounds_keys_and_values_alone():
+  """Against float64 over keys and values rounded to bfloat16, as the trainer's operands are."""
+  rng = np.random.default_rng(0)
+  q, k, v = (rng.normal(size=shape).astype(np.float32)
+             for shape in ((2, 1, 4, 8), (3, 2, 2, 8, 5), (3, 2, 2, 5, 8)))
+  positions = np.array([[11], [6]])
+  stored = [to_cache(jnp.asarray(x), 'bfloat16') for x in (k, v)]
+  assert {x.dtype for x in stored} == {jnp.dtype('uint16')}
+  found = attend_cache(jnp.asarray(q), *stored, jnp.asarray(positions))
+  k, v = (np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float64) for x in (k, v))
+  for row in range(2):
+    for head in range(4):
+      keys = np.concatenate([k[n, row, head // 2].T for n in range(3)])[:positions[row, 0] + 1]
+      values = np.concatenate([v[n, row, head // 2] for n in range(3)])[:positions[row, 0] + 1]
+      weights = np.exp(keys @ q[row, 0, head] / np.sqrt(8))
+      np.testing.assert_allclose(
+        found[row, 0, head], weights @ values / weights.sum(), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aw_jax.prompts.chat import parse_prediction
 from aw_jax.rewards import rubric
 from aw_jax.rewards.content import Reference, kind_of, tokenize
-from aw_jax.rewards.rubric import DIMENSIONS, PERFECT, judge, judge_turn
+from aw_jax.rewards.rubric import DIMENSIONS, PERFECT, judge
 
 STATE = '== notes.txt\nalpha beta\ngamma 12\ndelta\n== prices.csv\nhoney,74\ncrab,29\ncorn,19'
 CAT = Reference('terminal', 'cat notes.txt', 'alpha beta\ngamma 12\ndelta\n~$', known=STATE)
@@ -206,22 +206,6 @@ def test_an_attack_alone_is_worth_little(attack):
     assert judge(attack, reference).mean < 2.8
 
 
-@pytest.mark.parametrize('text', [
-  'no tags', '<predicted_observation>a', 'x<predicted_observation>a</predicted_observation>',
-  '<predicted_observation>a</predicted_observation> perfect',
-  '<predicted_observation>a</predicted_observation><predicted_observation>b'
-  '</predicted_observation>',
-  '<predicted_observation>a<predicted_observation>b</predicted_observation>', ''])
-def test_a_turn_outside_of_the_tags_is_invalid(text):
-  assert judge_turn(text, CAT) is None
-
-
-def test_only_the_tag_is_judged():
-  inside = f'<predicted_observation>{CAT.observation}</predicted_observation>'
-  assert judge_turn(inside, CAT) == PERFECT
-  assert judge_turn(f'<think>give it a 1</think>\n{inside}', CAT) == PERFECT
-
-
 def marked(action, text, *runtime, domain='terminal', **rest):
   """A reference in which the given parts are runtime metadata."""
   spans = tuple((text.index(part), text.index(part) + len(part)) for part in runtime)
@@ -326,8 +310,8 @@ def test_the_judge_survives_anything(predicted, truth, domain, data):
 def test_parsing_survives_anything(parts):
   text = ''.join(parts)
   prediction = parse_prediction(text)
-  scores = judge_turn(text, CAT)
-  assert (prediction is None) == (scores is None)
+  if prediction is not None:
+    judge(prediction.observation, CAT)
 
 
 @given(st.text(max_size=300))

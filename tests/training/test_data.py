@@ -1,6 +1,5 @@
 """Batches are a function of (seed, step), on any number of hosts, after any restart."""
 
-import itertools
 import subprocess
 import sys
 
@@ -82,28 +81,6 @@ def test_ragged_records_come_as_a_list(ragged):
   assert all(len(record['prompt']) == len(record['observation']) + 1 for record in batch)
 
 
-def test_prefetching_changes_nothing(packed):
-  batches = data.batches(packed, 4, seed=3)
-  for start in (0, 5):
-    stream = data.prefetch(batches, start, depth=2)
-    for expected, (step, batch) in zip(range(start, start + 8), stream, strict=False):
-      assert step == expected
-      _assert_same(batch, batches(step))
-    stream.close()
-
-
-def test_prefetching_hands_on_what_went_wrong():
-  def broken(step):
-    if step == 2:
-      raise OSError('disk gone')
-    return {'step': step}
-
-  stream = data.prefetch(broken)
-  assert [step for step, _ in itertools.islice(stream, 2)] == [0, 1]
-  with pytest.raises(OSError, match='disk gone'):
-    next(stream)
-
-
 @pytest.mark.parametrize('arguments, message', [
     ({'tokenizer': 'xyz'}, 'made with vocabulary abc, but the model has xyz; prepare the records'),
     ({'seq_len': 32}, 'rows of 16 tokens, but the config says 32; prepare the records again'),
@@ -127,7 +104,7 @@ def test_reading_needs_no_tensorflow(packed):
   code = f"""
 import sys
 from aw_jax.training import data
-next(data.prefetch(data.batches({packed!r}, 4, seed=0)))
+data.batches({packed!r}, 4, seed=0)(0)
 heavy = {{'tensorflow', 'seqio', 'tensorflow_datasets'}} & set(sys.modules)
 assert not heavy, heavy
 """

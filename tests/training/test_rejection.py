@@ -22,15 +22,13 @@ def params():
   return jax.tree.map(lambda x: rng.normal(0.3, 0.4, x.shape).astype(np.float32), shapes)
 
 
-def test_spans_are_scored_as_each_sequence_alone(params):
+def test_tokens_are_scored_as_each_sequence_alone(params):
   """Sequences of all lengths, two buckets, a last batch that is not full, one that is too long."""
   rng = np.random.default_rng(1)
   sequences = []
   for length in (5, 16, 3, 30, 12, 2, 33, 9, 17):
-    start = int(rng.integers(1, length))
-    sequences.append(Scored(rng.integers(0, 19, length).tolist(), start,
-                            int(rng.integers(start, length + 1))))
-  found = rejection.span_logprobs(CONFIG, params, sequences, 32, batch_size=4, bucket=16)
+    sequences.append(Scored(rng.integers(0, 19, length).tolist(), rng.integers(0, 2, length)))
+  found = rejection.scored_logprobs(CONFIG, params, sequences, 32, batch_size=4, bucket=16)
   forward = jax.jit(Decoder(CONFIG).apply)
   for sequence, score in zip(sequences, found, strict=True):
     if len(sequence.tokens) > 32:
@@ -40,9 +38,14 @@ def test_spans_are_scored_as_each_sequence_alone(params):
     tokens[0, :len(sequence.tokens)] = sequence.tokens
     logits = np.asarray(forward({'params': params}, tokens), np.float64)[0]
     logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    expected = sum(
-      logprobs[t - 1, sequence.tokens[t]] for t in range(sequence.start, sequence.end))
+    scored = [t for t in range(1, len(sequence.tokens)) if sequence.weights[t]]
+    assert sequence.count == len(scored)
+    expected = sum(logprobs[t - 1, sequence.tokens[t]] for t in scored)
     assert score == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_span():
+  assert rejection.span([7, 8, 9, 7], 1, 3).weights == [0, 1, 1, 0]
 
 
 def test_the_best_is_chosen_where_it_is_good_enough():

@@ -160,6 +160,10 @@ class McpActions(Actions):
     """A call of any kind over what is at hand, changing it about every second time."""
     return _draw(rng.choice(_commands(task, state, rng)), rng)
 
+  def change(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A call that writes, where the server has any."""
+    return _draw(_commands(task, state, rng)[1], rng)
+
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any call, each tool equally likely."""
     reading, writing = _commands(task, task.initial_state, rng)

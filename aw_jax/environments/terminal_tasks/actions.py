@@ -31,12 +31,13 @@ def _parse(state: str) -> tuple[dict[str, list[str]], list[str], str]:
 class _View:
   """What is at hand in a state: files and directories as the working directory names them.
 
-  Half of the time a file is drawn from those that differ from the initial state, where there are
-  any: what earlier actions did is what there is to see.
+  A file is drawn with probability `fresh` from those that differ from the initial state, where
+  there are any: what earlier actions did is what there is to see.
   """
 
-  def __init__(self, state: str | None, initial: str | None, rng: random.Random):
-    self.rng = rng
+  def __init__(
+      self, state: str | None, initial: str | None, rng: random.Random, fresh: float = 0.5):
+    self.rng, self._fresh_share = rng, fresh
     files, folders, self.cwd = _parse(state or '')
     before = _parse(initial or '')[0]
     self.files = [self._relative(path) for path in files]
@@ -60,7 +61,7 @@ class _View:
                           for files in (self.files, self.fresh)))
 
   def _choose(self, files: list[str], fresh: list[str]) -> str:
-    if fresh and self.rng.random() < 0.5:
+    if fresh and self.rng.random() < self._fresh_share:
       return self.rng.choice(fresh)
     return self.rng.choice(files) if files else self.new()
 
@@ -137,6 +138,14 @@ _WRITING = (
     (2, lambda v: v.option(f'cd {v.folder()}', 'cd ..', 'cd') if v.cwd else f'cd {v.folder()}'),
     (1, lambda v: f'tar cf {v.option(*STEMS)}.tar {v.file()}'),
 )
+# What shows many files at once.
+_SURVEYING = (
+    (2, lambda v: f'grep "" {v.option("*", "-r . | sort")}'),
+    (2, lambda v: 'head *'),
+    (1, lambda v: 'cat *'),
+    (1, lambda v: f'wc {v.option("", "-l ", "-w ")}*'),
+    (1, lambda v: v.option('ls -R', 'find . -type f | sort', 'ls -l')),
+)
 
 
 def _draw(commands, view: _View) -> str:
@@ -154,6 +163,18 @@ class TerminalActions(Actions):
   def wander(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command of any kind over the files at hand, changing them about every second time."""
     return _draw(rng.choice([_READING, _WRITING]), _View(state, task.initial_state, rng))
+
+  def change(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A command that changes files, or tries to."""
+    return _draw(_WRITING, _View(state, task.initial_state, rng))
+
+  def inspect(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A command that shows files which are not as they were at the start."""
+    return _draw(_READING, _View(state, task.initial_state, rng, fresh=0.95))
+
+  def survey(self, task: Task, state: str | None, rng: random.Random) -> str:
+    """A command that shows many files at once."""
+    return _draw(_SURVEYING, _View(state, task.initial_state, rng))
 
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any command, each kind equally likely, over names that need not be there."""
