@@ -1,0 +1,77 @@
+"""kill -9 of the quickstart itself at random moments, then the same command: the unbroken run."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from aw_jax.training.checkpoints import load_params
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALLER = {
+  'init': 'scratch', 'data.vocab_size': 600, 'model.width': 32, 'model.layers': 1, 'model.heads': 2,
+  'model.kv_heads': 1, 'model.head_dim': 16, 'model.mlp_width': 48, 'agent.environments': 2,
+  'agent.evaluation_tasks': 4, 'agent.rollout.turns': 2, 'agent.rollout.max_answer': 80,
+  'agent.rollout.max_observation': 48, 'evaluate.turns_per_domain': 4, 'evaluate.max_tokens': 32,
+  'collect.train_episodes.terminal': 40, 'collect.train_episodes.mcp': 16,
+  'collect.test_episodes.terminal': 4, 'collect.test_episodes.mcp': 2}
+MODELS = ('cpt', 'sft', 'rl', 'agent/0/imitation', 'agent/0/rl')
+
+
+class Quickstart:
+  """The same command, for one work directory, again and again; compiled programs are shared."""
+
+  def __init__(self, workdir, cache):
+    self.workdir = workdir
+    self._environment = os.environ | {
+      'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
+
+  def start(self):
+    return subprocess.Popen(
+      [sys.executable, '-m', 'experiments.quickstart', '--config=configs/smoke.py',
+       f'--workdir={self.workdir}', *(f'--config.{key}={value}' for key, value in SMALLER.items())],
+      cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+      start_new_session=True)
+
+  def finish(self):
+    process = self.start()
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-4000:]
+
+  def kill_after(self, seconds):
+    """Kills the command and all that it started; False where it was done before."""
+    process = self.start()
+    time.sleep(seconds)
+    running = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return running
+
+
+@pytest.mark.requires('bwrap')
+def test_a_killed_quickstart_ends_as_an_unbroken_one(tmp_path):
+  unbroken = Quickstart(tmp_path / 'unbroken', tmp_path / 'cache')
+  start = time.monotonic()
+  unbroken.finish()
+  took = time.monotonic() - start
+  killed, rng, kills = Quickstart(tmp_path / 'killed', tmp_path / 'cache'), random.Random(), 0
+  while kills < 4 and killed.kill_after(rng.uniform(0.1, 0.4) * took):
+    kills += 1
+  killed.finish()
+  assert kills >= 2
+  for model in MODELS:
+    ours, theirs = (load_params(run.workdir / model)[0] for run in (killed, unbroken))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+  ours, theirs = (json.loads((run.workdir / 'results.json').read_text())
+                  for run in (killed, unbroken))
+  assert ours.pop('seconds').keys() == theirs.pop('seconds').keys()
+  assert ours == theirs
