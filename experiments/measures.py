@@ -61,7 +61,7 @@ def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage:
            examples: Sequence[TurnExample]) -> Answers:
   """Lets a stage's model answer turns; it may think first, except after CPT."""
   c = config.evaluate
-  sampler = Sampler(model, params, tokenizer, c.batch_size, 512, c.max_prompt)
+  sampler = Sampler(model, params, tokenizer, c.batch_size, 256, c.max_prompt)
   world_model = WorldModel(
       sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens, max_thinking=c.max_thinking)
   queries = world_model.recall(
