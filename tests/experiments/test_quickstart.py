@@ -51,10 +51,11 @@ class Quickstart:
     """Kills the command and all that it started; False where it was done before."""
     process = self.start()
     time.sleep(seconds)
-    running = process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
+    done = process.poll() is not None
+    if not done:
+      os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    return running
+    return not done
 
 
 @pytest.mark.requires('bwrap')
@@ -64,7 +65,7 @@ def test_a_killed_quickstart_ends_as_an_unbroken_one(tmp_path):
   unbroken.finish()
   took = time.monotonic() - start
   killed, rng, kills = Quickstart(tmp_path / 'killed', tmp_path / 'cache'), random.Random(), 0
-  while kills < 4 and killed.kill_after(rng.uniform(0.1, 0.4) * took):
+  while kills < 4 and killed.kill_after(rng.uniform(0.05, 0.25) * took):
     kills += 1
   killed.finish()
   assert kills >= 2
