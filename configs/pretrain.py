@@ -4,9 +4,9 @@
 
 Train split and CPT pool only, both domains and both sides of the dialogue, so that one base serves
 the world model and the agent: a row of observations as they are, two of observations with a note in
-every turn of what its action changed, one of the noisy expert's actions. Most episodes are the
-tracker's, whose observations depend on its own actions. No loss mask: a model that cannot copy yet
-learns it from every turn, the ones that a mask would call boilerplate included.
+every turn of what its action changed, one of the noisy expert's actions. Nearly half of the
+episodes are the tracker's, whose observations depend on its own actions. No loss mask: a model that
+cannot copy yet learns it from every turn, the ones that a mask would call boilerplate included.
 """
 
 from configs import base

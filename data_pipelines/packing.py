@@ -37,11 +37,6 @@ def example(tokens: Sequence[int], loss_weights: Sequence[float], ends=()) -> Ex
   return Example(np.asarray(tokens, np.int32), np.asarray(loss_weights, np.float32), tuple(ends))
 
 
-def answer(prompt: Sequence[int], target: Sequence[int]) -> Example:
-  """A prompt and its target, with loss on the target alone."""
-  return example([*prompt, *target], [0.0] * len(prompt) + [1.0] * len(target))
-
-
 def shorten(item: Example, seq_len: int) -> Example | None:
   """`item` with whole turns cut from its end until it fits, None where no turn would be left."""
   if len(item.tokens) <= seq_len:

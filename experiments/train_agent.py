@@ -3,8 +3,7 @@
     python -m experiments.train_agent --workdir=/tmp/run --config.world=imagined
 
 It needs the work directory's world model, in `real` too: the agent is compared with its imagined
-self. Run again with the same flags, it goes
-on from the newest checkpoint.
+self. Run again with the same flags, it goes on from the newest checkpoint.
 """
 
 import json

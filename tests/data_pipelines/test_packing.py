@@ -86,12 +86,6 @@ def test_whole_turns_are_cut_from_the_end():
   assert packing.shorten(packing.example(range(30), [1.0] * 30), _SEQ_LEN) is None
 
 
-def test_an_answer_has_loss_on_its_target_alone():
-  item = packing.answer([5, 6, 7], [8, 9])
-  np.testing.assert_array_equal(item.tokens, [5, 6, 7, 8, 9])
-  np.testing.assert_array_equal(item.loss_weights, [0, 0, 0, 1, 1])
-
-
 def test_padding_share():
   packed = packing.pack([packing.example([1] * 12, [1.0] * 12)], _SEQ_LEN)
   assert packing.padding_share(packed) == 0.5
