@@ -11,6 +11,7 @@ _DEFAULT = (
   'orbax-checkpoint>=0.12.8,<0.13',
   'etils[epath]>=1.15,<2',
   'numpy>=2.0,<3',
+  'scipy>=1.17,<2',
   # Configs, flags, metrics, plots, progress bars.
   'absl-py>=2.5,<3',
   'ml_collections>=1.1,<2',

@@ -6,14 +6,13 @@ whole *clusters* (trajectories). Every draw is seeded: the same values give the 
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-_MAX_DEGREES = 10_000  # of freedom; beyond, Student's t is the normal distribution to four digits
 
 
 class Interval(NamedTuple):
@@ -123,11 +122,8 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     raise ValueError(f'{successes} successes in {n} trials')
   if not n:
     return NOTHING
-  z = NormalDist().inv_cdf(0.5 + confidence / 2)
-  rate, weight = successes / n, z * z / n
-  centre = (rate + weight / 2) / (1 + weight)
-  half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / n + weight / (4 * n))
-  return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n)
+  ends = stats.binomtest(successes, n).proportion_ci(confidence, method='wilson')
+  return Interval(successes / n, float(ends.low), float(ends.high), n)
 
 
 def paired_difference(
@@ -179,32 +175,5 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
   mean = float(values.mean())
   if n == 1:
     return Interval(mean, math.nan, math.nan, 1)
-  half = t_quantile(0.5 + confidence / 2, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+  half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * stats.sem(values))
   return Interval(mean, mean - half, mean + half, n)
-
-
-def t_quantile(probability: float, degrees: int) -> float:
-  """Quantile of Student's t for a probability of at least one half, by bisection."""
-  if degrees > _MAX_DEGREES:
-    return NormalDist().inv_cdf(probability)
-  low, high = 0.0, 1.0
-  while _t_cdf(high, degrees) < probability:
-    high *= 2
-  for _ in range(80):
-    middle = (low + high) / 2
-    low, high = (middle, high) if _t_cdf(middle, degrees) < probability else (low, middle)
-  return (low + high) / 2
-
-
-def _t_cdf(t: float, degrees: int) -> float:
-  """P(T <= t) for t >= 0: the finite series in the angle (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-  angle = math.atan(t / math.sqrt(degrees))
-  sine, cosine = math.sin(angle), math.cos(angle)
-  odd = degrees % 2
-  term = cosine if odd else 1.0
-  total = term if degrees > 1 else 0.0
-  for k in range(3 if odd else 2, degrees - 1, 2):
-    term *= (k - 1) / k * cosine * cosine
-    total += term
-  central = 2 / math.pi * (angle + sine * total) if odd else sine * total
-  return 0.5 + central / 2
