@@ -58,7 +58,9 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   c = config.agent.rl
 
   def tasks(index: int) -> list[Task]:
-    return task_batch(config.domains, 'train', index * c.tasks, c.tasks, seed)
+    # Of one domain: a rollout lasts as long as its longest episode, and domains differ in that.
+    turn, domain = divmod(index, len(config.domains))
+    return task_batch((config.domains[domain],), 'train', turn * c.tasks, c.tasks, seed)
 
   def objective(decoder, parameters, batch):
     return objectives.episode_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)

@@ -26,14 +26,18 @@ from experiments import stages
 
 
 def held_out_examples(config, workdir: str) -> list[TurnExample]:
-  """Turns of test trajectories: at most `turns_per_domain`, the same ones for every predictor."""
-  examples = turn_examples(
-      stages.read_trajectories(config, workdir, 'test'), turns_per_trajectory=4, seed=config.seed)
+  """All turns of test episodes, the same for every predictor, in the order they were played.
+
+  Of each domain as many whole episodes as have `turns_per_domain` turns, in a random order.
+  """
+  examples = turn_examples(stages.read_trajectories(config, workdir, 'test'))
   chosen = []
   for domain in config.domains:
-    found = [example for example in examples if example.domain == domain]
-    order = np.random.default_rng(config.seed).permutation(len(found))
-    chosen += [found[i] for i in sorted(order[:config.evaluate.turns_per_domain])]
+    lengths = {e.trajectory: e.total_turns for e in examples if e.domain == domain}
+    order = np.random.default_rng(config.seed).permutation(list(lengths))
+    before = np.cumsum([0, *(lengths[number] for number in order)])[:-1]
+    kept = set(order[before < config.evaluate.turns_per_domain])
+    chosen += [example for example in examples if example.trajectory in kept]
   return chosen
 
 
@@ -61,24 +65,22 @@ def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage:
            examples: Sequence[TurnExample]) -> Answers:
   """Lets a stage's model answer turns; it may think first, except after CPT."""
   c = config.evaluate
-  sampler = Sampler(model, params, tokenizer, c.batch_size, 256, c.max_prompt)
+  sampler = Sampler(model, params, tokenizer, c.batch_size, max_prompt=c.max_prompt)
   world_model = WorldModel(
       sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens, max_thinking=c.max_thinking)
-  queries = world_model.recall(
-      [Query(system_prompt(e, stage), e.history, e.action) for e in examples], stage)
-  prompts = [world_model.prompt(query) for query in queries]
-  # A prompt beyond the context cannot be answered: it counts as invalid, not as left out.
-  fits = [len(prompt) <= c.max_prompt for prompt in prompts]
-  found = iter(world_model.predict_batch(
-      [query for query, fit in zip(queries, fits, strict=True) if fit],
-      progress=f'{stage}: predict'))
+  longest = {example.trajectory: example for example in examples}  # whose turns are in order
+  episodes = [(system_prompt(e, stage), (*e.history, (e.action, e.observation)))
+              for e in longest.values()]
+  followed = dict(zip(longest, world_model.follow(episodes, f'{stage}: predict'), strict=True))
   texts, contexts = [], []
-  for prompt, fit in zip(prompts, fits, strict=True):
-    prediction = next(found)[0] if fit else None
-    texts.append(prediction and prediction.text)
-    thinking = chat.thought(tokenizer, prediction.thinking) if prediction else []
+  for example in examples:
+    *past, prediction = followed[example.trajectory][:example.turn_index]
+    thoughts = tuple(p.thinking for p in past)
+    prompt = world_model.prompt(
+        Query(system_prompt(example, stage), example.history, example.action, thoughts))
     opened = [tokenizer.special(PREDICTED)] * world_model.thinking  # else the prompt ends with it
-    contexts.append([*prompt, *thinking, *opened])
+    texts.append(prediction.text)
+    contexts.append([*prompt, *chat.thought(tokenizer, prediction.thinking), *opened])
   return Answers(texts, contexts)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from aw_jax.environments import registry
@@ -58,28 +57,20 @@ Predictor = Callable[[Sequence[TurnExample]], Sequence[str | None]]
 
 
 def turn_examples(
-    trajectories: Iterable[Trajectory], turns_per_trajectory: int | None = None, seed: int = 0,
-    held_out_families: Collection[str] | None = None) -> list[TurnExample]:
+    trajectories: Iterable[Trajectory], held_out_families: Collection[str] | None = None
+    ) -> list[TurnExample]:
   """The turns of trajectories, hidden verifications left out.
 
   Args:
     trajectories: of any domains.
-    turns_per_trajectory: how many turns of each to draw without replacement; all where None.
-    seed: of that choice, which depends on nothing else but a trajectory's task and place.
     held_out_families: families that were not trained on; by the registry where None.
   """
   found = []
   for number, trajectory in enumerate(trajectories):
     task, turns = trajectory.task, trajectory.turns
     held_out = (_held_out(task.domain) if held_out_families is None else held_out_families)
-    chosen: Iterable[int] = range(len(turns))
-    if turns_per_trajectory is not None and turns_per_trajectory < len(turns):
-      drawn = random.Random(f'{seed}/{task.id}/{number}').sample(
-          range(len(turns)), turns_per_trajectory)
-      chosen = sorted(drawn)
     pairs = [(turn.action, turn.observation) for turn in turns]
-    for index in chosen:
-      turn = turns[index]
+    for index, turn in enumerate(turns):
       found.append(TurnExample(
           task.domain, task.family, task.family in held_out, task.id, number, index + 1,
           len(turns), tuple(pairs[:index]), turn.action, turn.observation, turn.runtime_metadata,

@@ -16,45 +16,9 @@ import flax
 import jax
 import jax.numpy as jnp
 
+from aw_jax.imagination.markup import Markup, compose, first, reserved_between
 from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import Speaker, decode_turn, ingest_message, prefill
-from aw_jax.tokenizer import (
-    END_PREDICTED,
-    END_THINK,
-    IM_END,
-    PREDICTED,
-    SPECIAL_TOKENS,
-    THINK,
-    Tokenizer,
-)
-from aw_jax.trajectories import SUBMIT
-
-
-@dataclasses.dataclass(frozen=True)
-class Markup:
-  """Token ids of the chat markup that phases are glued with.
-
-  `reserved` are all ids that no text has. A model can sample them where text should be; what it
-  says is then no action and no observation, or it could write the other side's lines.
-  """
-
-  user: tuple[int, ...]
-  assistant: tuple[int, ...]
-  end: int
-  predicted: int
-  end_predicted: int
-  submit: int
-  think: int
-  end_think: int
-  reserved: tuple[int, ...]
-
-  @classmethod
-  def of(cls, tokenizer: Tokenizer) -> 'Markup':
-    return cls(
-        tuple(tokenizer.role_header('user')), tuple(tokenizer.role_header('assistant')),
-        *(tokenizer.special(token)
-          for token in (IM_END, PREDICTED, END_PREDICTED, SUBMIT, THINK, END_THINK)),
-        tuple(map(tokenizer.special, SPECIAL_TOKENS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,48 +105,23 @@ class Rollout:
   submitted: jax.Array
 
 
-def compose(prefix: tuple[int, ...], body_BxT: jax.Array, lengths_B: jax.Array,
-            suffix: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-  """prefix + body + suffix of each row: int32[B, T + prefix + suffix], int32[B]."""
-  before, after = len(prefix), len(suffix)
-  place = jnp.arange(before + body_BxT.shape[1] + after)
-  in_suffix = place - before - lengths_B[:, None]
-  body = jnp.pad(body_BxT, ((0, 0), (before, after)))
-  tokens = jnp.where(place < before, jnp.take(jnp.array(prefix + (0,)), place, mode='clip'), body)
-  ending = jnp.take(jnp.array(suffix + (0,)), jnp.clip(in_suffix, 0, after))
-  return jnp.where(in_suffix >= 0, ending, tokens), lengths_B + before + after
-
-
-def _first(tokens: jax.Array, wanted: int) -> jax.Array:
-  """Index of the first `wanted` in each row; the row's length where there is none."""
-  found = tokens == wanted
-  return jnp.where(jnp.any(found, axis=1), jnp.argmax(found, axis=1), tokens.shape[1])
-
-
-def _reserved(tokens_BxT, markup: Markup, starts_B, ends_B) -> jax.Array:
-  """int32[B]: reserved ids among the tokens from `starts_B` to before `ends_B`."""
-  place = jnp.arange(tokens_BxT.shape[1])
-  within = (place >= starts_B[:, None]) & (place < ends_B[:, None])
-  return jnp.sum(within & jnp.isin(tokens_BxT, jnp.array(markup.reserved)), axis=1)
-
-
 def _observation(turn, markup: Markup, config: RolloutConfig):
   """Takes answers apart: observation int32[B, O], lengths, whether the form was right.
 
   The form is that of `chat.parse_prediction`: thinking or none, one observation, nothing else.
   """
   nowhere = jnp.zeros_like(turn.lengths)
-  opening = _first(turn.tokens, markup.predicted) if config.thinking else nowhere - 1
+  opening = first(turn.tokens, markup.predicted) if config.thinking else nowhere - 1
   start, closing = opening + 1, turn.lengths - 2
   lengths = closing - start
   at = lambda place: jnp.take_along_axis(
       turn.tokens, jnp.clip(place, 0, turn.tokens.shape[1] - 1)[:, None], axis=1)[:, 0]
   valid = (turn.stopped & (lengths >= 0) & (lengths <= config.max_observation)
            & (at(closing) == markup.end_predicted)
-           & (_reserved(turn.tokens, markup, start, closing) == 0))
+           & (reserved_between(turn.tokens, markup, start, closing) == 0))
   if config.thinking:
     thought = ((turn.tokens[:, 0] == markup.think) & (at(opening - 1) == markup.end_think)
-               & (_reserved(turn.tokens, markup, nowhere, opening) == 2))
+               & (reserved_between(turn.tokens, markup, nowhere, opening) == 2))
     valid &= (opening == 0) | (thought & (opening >= 2))
   lengths = jnp.where(valid, lengths, 0)
   place = jnp.arange(config.max_observation)
@@ -271,7 +210,7 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
     # An action that does not end, is empty or holds markup has no answer: the episode is broken.
     nowhere = jnp.zeros_like(action.lengths)
     complete = (action.stopped & (action.lengths > 1)
-                & (_reserved(action.tokens, markup, nowhere, action.lengths - 1) == 0))
+                & (reserved_between(action.tokens, markup, nowhere, action.lengths - 1) == 0))
     broken |= active & ~submits & ~complete
     asks = active & ~submits & complete
     message, counts = compose(markup.user, action.tokens, action.lengths, header)

@@ -70,6 +70,23 @@ def ingest_message(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: ja
       lambda carry: carry[1] < chunks, body, (speaker, jnp.zeros((), jnp.int32)))[0]
 
 
+def rewind(speaker: Speaker, earlier: Speaker, rows_B: jax.Array) -> Speaker:
+  """`speaker` as it was `earlier` in the rows of bool[B]; what it read since is written over.
+
+  The earlier lengths, taps and hidden states are all that is needed: slots behind a row's length
+  are stale.
+  """
+  def chosen(now, then):
+    return jnp.where(jnp.expand_dims(rows_B, range(1, now.ndim)), then, now)
+
+  layers = tuple(
+      now.replace(attention_taps=chosen(now.attention_taps, then.attention_taps),
+                  mlp_taps=chosen(now.mlp_taps, then.mlp_taps))
+      for now, then in zip(speaker.cache.layers, earlier.cache.layers, strict=True))
+  cache = Cache(layers, chosen(speaker.cache.lengths, earlier.cache.lengths))
+  return Speaker(cache, chosen(speaker.hidden, earlier.hidden))
+
+
 def prefill(model: Decoder, params: Any, tokens_BxT: jax.Array, counts_B: jax.Array, slots: int,
             group: int = 1) -> Speaker:
   """Reads each prompt once, into a cache of `slots` tokens, and gives it to `group` rows."""

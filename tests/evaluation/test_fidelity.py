@@ -42,13 +42,6 @@ def test_examples_hold_history_and_truth_without_the_verification():
   assert [e.held_out_family for e in EXAMPLES] == [False] * 4 + [True] * 4 + [False] * 6
 
 
-def test_drawn_turns_depend_on_the_seed_alone():
-  drawn = turn_examples(TRAJECTORIES, 2, seed=1, held_out_families=())
-  assert drawn == turn_examples(TRAJECTORIES, 2, seed=1, held_out_families=())
-  assert drawn != turn_examples(TRAJECTORIES, 2, seed=2, held_out_families=())
-  assert [sum(e.trajectory == n for e in drawn) for n in range(4)] == [2, 2, 2, 2]
-
-
 def test_held_out_families_come_from_the_registry():
   from aw_jax.environments import registry
   name = registry.held_out('terminal')[0]

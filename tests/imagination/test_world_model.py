@@ -1,10 +1,18 @@
 """The world model on the host: what it is asked, and how its answers are taken apart."""
 
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from aw_jax.imagination.world_model import Query, WorldModel
+from aw_jax.models.config import ModelConfig
+from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.prompts import chat
-from aw_jax.sampling.sampler import Sample
+from aw_jax.sampling.sampler import Sample, Sampler
 from aw_jax.tokenizer import (
   END_PREDICTED,
   END_THINK,
@@ -13,6 +21,7 @@ from aw_jax.tokenizer import (
   THINK,
   Tokenizer,
 )
+from aw_jax.training.objectives import sequence_logprobs
 
 HISTORY = (('ls', 'a.txt\n~$'), ('cat a.txt', 'hello\n~$'))
 
@@ -61,30 +70,73 @@ def test_a_thinking_model_is_left_to_begin_itself(tokenizer):
   assert tokenizer.decode(context).count(THINK) == 1
 
 
-def test_thoughts_of_a_history_are_recalled_turn_by_turn_and_once(tokenizer):
-  """Two queries share their past; the third has none; the fourth brings its thoughts along."""
-  answers = [f'{THINK}first{END_THINK}{PREDICTED}', PREDICTED, 'no form', f'x{END_PREDICTED}']
-  sampler = ScriptedSampler(tokenizer, *answers)
-  queries = [Query('Files:', HISTORY, 'pwd'), Query('Files:', HISTORY, 'ls'),
-             Query('Files:', (), 'ls'), Query('Other:', HISTORY, 'ls', ('mine', ''))]
-  model = WorldModel(sampler, thinking=True)
+EPISODE = ('Files:', (('ls', 'a.txt\n~$'), ('cat a.txt', 'hello\n~$'), ('ls', 'world\n~$')))
+THOUGHTS = ('first', '', 'world cat')
+
+
+@pytest.fixture(scope='module')
+def sampler(tokenizer):
+  """Of a tiny decoder that knows the episode with its thoughts by heart."""
+  ids = jnp.array([chat.world_model_context(tokenizer, *EPISODE, THOUGHTS)])
+  config = ModelConfig(vocab_size=320, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+                       mlp_width=64, short_conv_width=3, dtype='float32')
+  decoder, optimizer = Decoder(config), optax.adam(1e-2)
+
+  @jax.jit
+  def step(carry, _):
+    params, state = carry
+    def loss(params):
+      return -jnp.mean(sequence_logprobs(decoder, params, ids)[0])
+    updates, state = optimizer.update(jax.grad(loss)(params), state)
+    return (optax.apply_updates(params, updates), state), None
+
+  params = nn.unbox(init_params(config, jax.random.key(0)))
+  (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=150)
+  return Sampler(config, params, tokenizer, batch_size=3, max_prompt=256)
+
+
+def test_every_turn_of_a_played_episode_is_answered(sampler):
+  system, turns = EPISODE
+  episodes = [EPISODE, (system, turns[:2]), (system, turns[:1]), EPISODE]  # two batches
+  found = WorldModel(sampler, thinking=True, max_tokens=40, max_thinking=16).follow(episodes)
+  for (_, played), predictions in zip(episodes, found, strict=True):
+    assert [p.text for p in predictions] == [observation for _, observation in played]
+    assert [p.thinking for p in predictions] == list(THOUGHTS[:len(played)])
+  first = found[0][0]
+  assert first.raw == f'{THINK}first{END_THINK}{PREDICTED}a.txt\n~${END_PREDICTED}'
+  assert -2 < first.logprob < 0
+
+
+def test_following_equals_asking_turn_by_turn(sampler):
+  world_model = WorldModel(sampler, thinking=True, max_tokens=40, max_thinking=16)
+  system, turns = EPISODE
+  for turn, prediction in enumerate(world_model.follow([EPISODE])[0]):
+    asked, = world_model.predict(system, turns[:turn], turns[turn][0], thoughts=THOUGHTS[:turn])
+    assert asked.raw == prediction.raw
+    assert asked.logprob == pytest.approx(prediction.logprob, abs=1e-4)
+
+
+def test_turns_beyond_the_context_have_no_text(sampler, tokenizer):
+  system, turns = EPISODE
+  context = len(chat.world_model_context(tokenizer, system, turns[:1], THOUGHTS[:1]))
+  short = dataclasses.replace(sampler, max_prompt=context + 3)  # no room for the second action
+  found, = WorldModel(short, thinking=True, max_tokens=40, max_thinking=16).follow([EPISODE])
+  assert [p.text for p in found] == ['a.txt\n~$', None, None]
+  assert [p.thinking for p in found] == ['first', '', '']
+  nothing = dataclasses.replace(sampler, max_prompt=4)  # not even for the system prompt
+  found, = WorldModel(nothing, thinking=True).follow([EPISODE])
+  assert [p.text for p in found] == [None] * 3
+
+
+def test_missing_thoughts_of_a_history_are_recalled(sampler):
+  system, turns = EPISODE
+  queries = [Query(system, turns[:2], 'pwd'), Query(system, (), 'ls'),
+             Query(system, turns, 'ls', ('mine', '', ''))]
+  model = WorldModel(sampler, thinking=True, max_tokens=40, max_thinking=16)
   found = model.recall(queries)
-  assert [query.thoughts for query in found] == [('first', ''), ('first', ''), (), ('mine', '')]
-  assert sampler.settings['stop'] == PREDICTED and sampler.settings['max_tokens'] == 72
-  assert sampler.prompts == [
-    chat.world_model_context(tokenizer, 'Files:', ()) + chat.action_message(tokenizer, 'ls'),
-    chat.world_model_context(tokenizer, 'Files:', HISTORY[:1], ('first',))
-    + chat.action_message(tokenizer, 'cat a.txt')]
-  assert model.recall(found) == found  # nothing is missing any more
+  assert [query.thoughts for query in found] == [('first', ''), (), ('mine', '', '')]
+  assert model.recall(found) == found
   assert WorldModel(sampler).recall(queries) == queries  # it never thinks
-
-
-def test_a_turn_beyond_the_context_is_recalled_without_thought(tokenizer):
-  sampler = ScriptedSampler(tokenizer, f'{THINK}t{END_THINK}')
-  sampler.max_prompt = len(
-    chat.world_model_context(tokenizer, 'Files:', ()) + chat.action_message(tokenizer, 'ls'))
-  query, = WorldModel(sampler, thinking=True).recall([Query('Files:', HISTORY, 'pwd')])
-  assert query.thoughts == ('t', '')
 
 
 @pytest.mark.parametrize(('thinking', 'answer', 'text', 'thought'), [
