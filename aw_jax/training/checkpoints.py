@@ -66,11 +66,6 @@ class Checkpointer:
     self._manager.close()
 
 
-
-
-
-
-
 def has_model(directory: str | os.PathLike) -> bool:
   """Whether the folder is one of checkpoints or of an export, finished steps or not."""
   return (epath.Path(directory) / 'model.json').exists()
