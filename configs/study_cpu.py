@@ -1,6 +1,9 @@
 """The longer recorded run: up to 2.5 hours on two cores, three agent seeds.
 
-More episodes and a longer CPT from the same base checkpoint, longer RL of both models; the worlds,
+    python -m experiments.quickstart --config=configs/study_cpu.py --workdir=/tmp/study
+
+More episodes and a far longer SFT from the same base checkpoint, since it is the notes of what an
+action changed that want training, and agents that practise for longer, three of them. The worlds,
 the families and the held-out tasks are those of the quickstart.
 """
 
@@ -9,16 +12,15 @@ from configs import base
 
 def get_config():
   config = base.get_config()
-  config.collect.train_episodes = {'terminal': 50000, 'mcp': 12000}
+  config.collect.train_episodes = {'terminal': 16000, 'mcp': 3000}
   config.collect.test_episodes = {'terminal': 240, 'mcp': 160}
   config.collect.train_policies = {
       'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.15, 'tracker': 0.45}
-  config.cpt = base.stage(6000, 1.5e-2, rows={'cpt': 4})
-  config.sft.steps = 200
-  config.rl.steps = 40
-  config.evaluate.turns_per_domain = 384
+  config.cpt.steps = 100
+  config.sft = base.stage(4000, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=10000)
+  config.evaluate.turns_per_domain = 800
   config.agent.seeds = (0, 1, 2)
   config.agent.imitation.steps = 120
-  config.agent.rl.steps = 64
+  config.agent.rl.steps = 200
   config.agent.evaluation_tasks = 160
   return config
