@@ -64,7 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
-      'turns_per_domain': 400, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
+      'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
       'max_prompt': 1024, 'bootstrap': 1000,
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
