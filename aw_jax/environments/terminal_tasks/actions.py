@@ -43,7 +43,9 @@ class _View:
     self.files = [self._relative(path) for path in files]
     self.fresh = [self._relative(path) for path in files if files[path] != before.get(path)]
     self.folders = [self._relative(path) for path in folders if path != self.cwd]
-    self.words = re.findall(r'\w+', ' '.join(line for lines in files.values() for line in lines))
+    self._words = {self._relative(path): re.findall(r'\w+', ' '.join(lines))
+                   for path, lines in files.items()}
+    self.words = [word for words in self._words.values() for word in words]
 
   def _relative(self, path: str) -> str:
     if not self.cwd:
@@ -83,6 +85,11 @@ class _View:
     if self.words and self.rng.random() < 0.75:
       return self.rng.choice(self.words)
     return self.rng.choice(WORDS)
+
+  def word_in(self, file: str) -> str:
+    """A word of this file, or any."""
+    words = self._words.get(file)
+    return self.rng.choice(words) if words and self.rng.random() < 0.6 else self.word()
 
   def line(self) -> str:
     return ' '.join(self.rng.choice(WORDS) for _ in range(self.rng.randint(1, 3)))
@@ -138,6 +145,43 @@ _WRITING = (
     (2, lambda v: v.option(f'cd {v.folder()}', 'cd ..', 'cd') if v.cwd else f'cd {v.folder()}'),
     (1, lambda v: f'tar cf {v.option(*STEMS)}.tar {v.file()}'),
 )
+
+
+def _replace_word(view: _View) -> str:
+  file = view.text()
+  return f'sed -i s/{view.word_in(file)}/{view.option(*WORDS)}/ {file}'
+
+
+def _write_matches(view: _View) -> str:
+  file = view.text()
+  return f'grep {view.option("", "-v ")}{view.word_in(file)} {file} > {view.new()}'
+
+
+def _show_matches(view: _View) -> str:
+  file = view.text()
+  return f'grep {view.option("", "-n ", "-c ", "-v ")}{view.word_in(file)} {file}'
+
+
+# Commands whose result has to be worked out from the lines of a file, not only copied.
+_COMPUTED_WRITING = (
+    (6, lambda v: f'sort {v.option("", "", "-r ", "-n ", "-u ")}{v.text()} > {v.new()}'),
+    (2, lambda v: f'sort {v.text()} | uniq > {v.new()}'),
+    (6, _replace_word),
+    (2, lambda v: f'sed -i {v.number()}d {v.text()}'),
+    (3, lambda v: f'cat {v.text()} {v.text()} > {v.new()}'),
+    (2, lambda v: f'{v.option("head", "tail")} -n {v.number()} {v.text()} > {v.new()}'),
+    (2, _write_matches),
+    (1, lambda v: f'cut -d, -f{v.option("1", "2")} {v.text()} > {v.new()}'),
+)
+_COMPUTED_READING = (
+    (5, lambda v: f'sort {v.option("", "", "-r ", "-n ", "-u ")}{v.text()}'),
+    (1, lambda v: f'sort {v.text()} | uniq{v.option("", " -c", " -d")}'),
+    (3, lambda v: f'wc {v.option("", "-l ", "-w ")}{v.text()}'),
+    (1, lambda v: f'wc -l < {v.text()}'),
+    (3, _show_matches),
+    (1, lambda v: f'tail -n {v.number()} {v.text()}'),
+    (1, lambda v: f'sed -n {v.number()}p {v.text()}'),
+)
 # What shows many files at once.
 _SURVEYING = (
     (2, lambda v: f'grep "" {v.option("*", "-r . | sort")}'),
@@ -165,12 +209,13 @@ class TerminalActions(Actions):
     return _draw(rng.choice([_READING, _WRITING]), _View(state, task.initial_state, rng))
 
   def change(self, task: Task, state: str | None, rng: random.Random) -> str:
-    """A command that changes files, or tries to."""
-    return _draw(_WRITING, _View(state, task.initial_state, rng))
+    """A command that changes files, or tries to; every second one has to be worked out."""
+    return _draw(rng.choice([_WRITING, _COMPUTED_WRITING]), _View(state, task.initial_state, rng))
 
   def inspect(self, task: Task, state: str | None, rng: random.Random) -> str:
-    """A command that shows files which are not as they were at the start."""
-    return _draw(_READING, _View(state, task.initial_state, rng, fresh=0.95))
+    """A command that shows files which are not as they were at the start, or what is in them."""
+    view = _View(state, task.initial_state, rng, fresh=0.95)
+    return _draw(_READING if rng.random() < 0.65 else _COMPUTED_READING, view)
 
   def survey(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that shows many files at once."""
