@@ -3,6 +3,7 @@
 Shapes: B rows, L tokens, N prompts, G samples of each prompt, P prompt tokens, C completion tokens.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -55,12 +56,14 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
                         completions_NxGxC, completion_lengths_NxG) -> jax.Array:
   """Log-probabilities of sampled completions, each prompt read once for its whole group.
 
-  The same computation as sampling: prefill, then the completion over the cached prompt.
+  The same computation as sampling: prefill, then the completion over the cached prompt. The cache
+  is float32 whatever the sampler's is: no gradient passes the bits of a bfloat16 one.
 
   Returns:
     float32[N, G, C]; zero beyond a completion's length.
   """
   n, group, length = completions_NxGxC.shape
+  model = Decoder(dataclasses.replace(model.config, cache_dtype='float32'))
   variables = {'params': params}
   slots = prompts_NxP.shape[1] + length
   cache = init_cache(model.config, n, slots)

@@ -1,5 +1,6 @@
 """Every loss against plain float64 loops, its gradient against finite differences."""
 
+import dataclasses
 import functools
 import math
 
@@ -126,6 +127,30 @@ def test_completions_of_a_shared_prompt_equal_each_sequence_alone():
     count = batch['completion_lengths'][n, g]
     np.testing.assert_allclose(found[n, g, :count], alone(batch, n, g), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found[n, g, count:], 0)
+
+
+@pytest.mark.parametrize('cache_dtype', ['float32', 'bfloat16'])
+def test_gradients_of_completions_reach_keys_and_values(cache_dtype):
+  """Whatever the sampler's cache holds, the gradient is that of the whole sequence."""
+  batch = completions()
+  model = Decoder(dataclasses.replace(CONFIG, cache_dtype=cache_dtype))
+  n, g = 1, 0
+  prompt, count = batch['prompt_lengths'][n], batch['completion_lengths'][n, g]
+  tokens = np.concatenate([batch['prompts'][n, :prompt], batch['completions'][n, g, :count]])[None]
+
+  def cached(params):
+    found = objectives.completion_logprobs(
+        model, params, batch['prompts'], batch['prompt_lengths'], batch['completions'],
+        batch['completion_lengths'])
+    return jnp.sum(found[n, g, :count])
+
+  def whole(params):
+    return jnp.sum(objectives.sequence_logprobs(MODEL, params, tokens)[0][0, prompt - 1:])
+
+  expected = jax.tree.leaves(jax.jit(jax.grad(whole))(params()))
+  for found, wanted in zip(jax.tree.leaves(jax.jit(jax.grad(cached))(params())), expected,
+                           strict=True):
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 # --- advantages -----------------------------------------------------------------------------------
