@@ -5,7 +5,8 @@
         --workdir=/tmp/base_longer
 
 The episodes are those of configs/pretrain.py. Observations with notes and the expert's actions
-alone; the learning rate warms up again, to three quarters of the first peak.
+alone; the learning rate warms up again, to three quarters of the first peak. It was run twice, the
+second time on new episodes: checkpoints/base/README.md.
 """
 
 from configs import base, pretrain
