@@ -12,15 +12,16 @@ from configs import base
 
 def get_config():
   config = base.get_config()
-  config.collect.train_episodes = {'terminal': 16000, 'mcp': 3000}
+  config.collect.train_episodes = {'terminal': 20000, 'mcp': 3000}
   config.collect.test_episodes = {'terminal': 240, 'mcp': 160}
   config.collect.train_policies = {
-      'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.15, 'tracker': 0.45}
+      'expert': 0.1, 'noisy_expert': 0.25, 'explorer': 0.15, 'tracker': 0.5}
   config.cpt.steps = 100
-  config.sft = base.stage(4000, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=10000)
+  config.sft = base.stage(6000, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=14000)
+  config.rl.steps = 60
   config.evaluate.turns_per_domain = 800
   config.agent.seeds = (0, 1, 2)
   config.agent.imitation.steps = 120
-  config.agent.rl.steps = 200
+  config.agent.rl.steps = 100
   config.agent.evaluation_tasks = 160
   return config
