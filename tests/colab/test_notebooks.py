@@ -24,4 +24,4 @@ def test_notebook_runs(path, monkeypatch):
   client.execute()
   text = ''.join(output.get('text', '') for cell in notebook.cells
                  for output in cell.get('outputs', []))
-  assert '$ cat new.txt' in text and 'hello world' in text
+  assert '$ cat notes.txt' in text and 'green apple' in text
