@@ -2,9 +2,10 @@
 
     python -m experiments.quickstart --config=configs/study_cpu.py --workdir=/tmp/study
 
-More episodes and a far longer SFT from the same base checkpoint, since it is the notes of what an
-action changed that want training, and agents that practise for longer, three of them. The worlds,
-the families and the held-out tasks are those of the quickstart.
+More episodes and far longer training from the same base checkpoint: CPT mostly on dialogues with
+notes of what an action changed, SFT on such notes until the learning rate is zero, and agents that
+practise on ten times as many tasks, three of them. The worlds, the families and the held-out tasks
+are those of the quickstart.
 """
 
 from configs import base
@@ -12,16 +13,18 @@ from configs import base
 
 def get_config():
   config = base.get_config()
-  config.collect.train_episodes = {'terminal': 20000, 'mcp': 3000}
+  config.collect.train_episodes = {'terminal': 24000, 'mcp': 3000}
   config.collect.test_episodes = {'terminal': 240, 'mcp': 160}
   config.collect.train_policies = {
-      'expert': 0.1, 'noisy_expert': 0.25, 'explorer': 0.15, 'tracker': 0.5}
-  config.cpt.steps = 100
-  config.sft = base.stage(6000, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=14000)
+      'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.1, 'tracker': 0.5}
+  config.data.stages = (*config.data.stages, 'reasoning')
+  config.cpt = base.stage(1500, 1e-2, rows={'cpt': 1, 'reasoning': 3})
+  config.sft = base.stage(3600, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=6000)
+  config.sft.optimizer.update({'schedule': 'linear', 'final_lr_ratio': 0.0})
   config.rl.steps = 60
   config.evaluate.turns_per_domain = 800
   config.agent.seeds = (0, 1, 2)
-  config.agent.imitation.steps = 120
-  config.agent.rl.steps = 100
+  config.agent.rl = base.policy_stage(80, 5e-4, tasks=16)
+  config.agent.environments = 32
   config.agent.evaluation_tasks = 160
   return config

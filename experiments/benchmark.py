@@ -71,7 +71,7 @@ _WORKERS = flags.DEFINE_integer('workers', os.cpu_count(), 'Processes that colle
 
 _OPTIMIZER = ml_collections.FrozenConfigDict({
   'name': 'adamw', 'peak_lr': 1e-3, 'warmup_steps': 0, 'total_steps': 1_000_000,
-  'schedule': 'constant', 'weight_decay': 0.1, 'clip_norm': 1.0})
+  'schedule': 'constant', 'final_lr_ratio': 0.1, 'weight_decay': 0.1, 'clip_norm': 1.0})
 _NO_TORCH = "torch or transformers is missing, no comparison: pip install -e '.[parity]'"
 
 

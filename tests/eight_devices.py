@@ -80,7 +80,7 @@ def steps(meshes):
 def shardings():
   config = ml_collections.ConfigDict({
     'name': 'adamw', 'peak_lr': 1.0, 'warmup_steps': 1, 'total_steps': 2, 'schedule': 'constant',
-    'weight_decay': 0.0, 'clip_norm': 1.0, 'adam_lr_ratio': 1.0})
+    'final_lr_ratio': 0.1, 'weight_decay': 0.0, 'clip_norm': 1.0, 'adam_lr_ratio': 1.0})
   mesh = make_mesh('2x2x2')
   with jax.set_mesh(mesh):
     _, found = init_state(CONFIG, optimizer.make_optimizer(config), mesh, 0)

@@ -12,10 +12,11 @@ class OptimizerConfigError(ValueError):
 
 
 def schedule(config) -> optax.Schedule:
-  """Linear warm-up to `peak_lr`, then 'cosine' or 'linear' to a tenth of it, or 'constant'.
+  """Linear warm-up to `peak_lr`, then 'cosine' or 'linear' to a share of it, or 'constant'.
 
   Args:
-    config: `peak_lr`, `warmup_steps`, `total_steps`, `schedule`.
+    config: `peak_lr`, `warmup_steps`, `total_steps`, `schedule`, `final_lr_ratio` (the last rate as
+      a share of the peak).
   Raises:
     OptimizerConfigError: for an unknown schedule.
   """
@@ -25,8 +26,9 @@ def schedule(config) -> optax.Schedule:
   warmup = min(config.warmup_steps, max(config.total_steps - 1, 0))
   rest = max(config.total_steps - warmup, 1)
   decay = {
-      'cosine': optax.cosine_decay_schedule(config.peak_lr, rest, alpha=0.1),
-      'linear': optax.linear_schedule(config.peak_lr, 0.1 * config.peak_lr, rest),
+      'cosine': optax.cosine_decay_schedule(config.peak_lr, rest, alpha=config.final_lr_ratio),
+      'linear': optax.linear_schedule(
+          config.peak_lr, config.final_lr_ratio * config.peak_lr, rest),
       'constant': optax.constant_schedule(config.peak_lr),
   }[config.schedule]
   return optax.join_schedules(

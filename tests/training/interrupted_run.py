@@ -43,8 +43,8 @@ def stage_config(name: str) -> ml_collections.ConfigDict:
     'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},
     'optimizer': {
       'name': 'adamw' if policy else 'muon', 'peak_lr': 1e-3 if policy else 2e-2,
-      'warmup_steps': 2, 'schedule': 'cosine', 'weight_decay': 0.01, 'clip_norm': 1.0,
-      'adam_lr_ratio': 0.5}})
+      'warmup_steps': 2, 'schedule': 'cosine', 'final_lr_ratio': 0.1,
+      'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.5}})
 
 
 def dialogues(tokenizer: Tokenizer, step: int):
