@@ -28,7 +28,7 @@ WORLDS = ('imagined', 'real', 'mixed')
 
 
 def agent_directory(workdir: str, stage: str, seed: int) -> str:
-  """Where a stage of the agent ('imitation' or 'rl') keeps its checkpoints."""
+  """Where an agent keeps its checkpoints: of 'imitation', or of the world it trained in."""
   return os.path.join(workdir, 'agent', str(seed), stage)
 
 
@@ -72,7 +72,7 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
         updates_per_batch=c.updates_per_batch, seed=seed)
     return run_stage(
         f'agent in {config.world} world', c, model, tokenizer, objective, batches,
-        agent_directory(workdir, 'rl', seed), init_params=params, seed=seed,
+        agent_directory(workdir, config.world, seed), init_params=params, seed=seed,
         extra_writers=extra_writers)
 
 
@@ -129,10 +129,10 @@ def play_held_out(config, workdir: str, seed: int) -> dict[str, list[float]]:
   """Success of one seed's agents on the held-out tasks, every way: real, imagined, replayed (W2R).
 
   The same tasks and sampling temperature throughout; the trajectories are kept in
-  {workdir}/evaluation/agent_{seed}_*.jsonl.
+  {workdir}/evaluation/agent_{world}_{seed}_*.jsonl.
   """
   before, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
-  after, _, _ = load_params(agent_directory(workdir, 'rl', seed))
+  after, _, _ = load_params(agent_directory(workdir, config.world, seed))
   tasks = held_out_tasks(config)
   temperature, at_a_time = config.agent.evaluation_temperature, config.agent.environments
   played: dict[str, list[Trajectory]] = {}
@@ -144,19 +144,25 @@ def play_held_out(config, workdir: str, seed: int) -> dict[str, list[float]]:
         imagined, after, tasks, seed, temperature, 'imagined', at_a_time)
   played['w2r'] = replay_all(played['imagined'])
   for name, trajectories in played.items():
-    _write_trajectories(episodes_path(workdir, seed, name), trajectories)
+    _write_trajectories(episodes_path(workdir, config.world, seed, name), trajectories)
   return {name: [float(bool(t.success)) for t in trajectories]
           for name, trajectories in played.items()}
 
 
-def episodes_path(workdir: str, seed: int, name: str) -> str:
-  """Where `play_held_out` keeps the episodes it calls `name`."""
-  return os.path.join(workdir, 'evaluation', f'agent_{seed}_{name}.jsonl')
+def episodes_path(workdir: str, world: str, seed: int, name: str) -> str:
+  """Where `play_held_out` keeps the episodes it calls `name`, of an agent trained in `world`."""
+  return os.path.join(workdir, 'evaluation', f'agent_{world}_{seed}_{name}.jsonl')
 
 
 def held_out_tasks(config) -> list[Task]:
   """The test tasks that every agent is evaluated on."""
   return task_batch(config.domains, 'test', 0, config.agent.evaluation_tasks, config.seed)
+
+
+def measure(config, workdir: str) -> dict[str, Any]:
+  """The closed loop of the agents trained in `config.world`; made once, then read."""
+  return stages.once(os.path.join(workdir, 'evaluation', f'agent_{config.world}.json'),
+                     lambda: closed_loop(config, workdir))
 
 
 def closed_loop(config, workdir: str) -> dict[str, Any]:
@@ -166,8 +172,9 @@ def closed_loop(config, workdir: str) -> dict[str, Any]:
   interval over seeds.
   """
   scores = {
-      seed: stages.once(os.path.join(workdir, 'evaluation', f'agent_{seed}.json'),
-                        lambda seed=seed: play_held_out(config, workdir, seed))
+      seed: stages.once(
+          os.path.join(workdir, 'evaluation', f'agent_{config.world}_{seed}.json'),
+          lambda seed=seed: play_held_out(config, workdir, seed))
       for seed in config.agent.seeds}
   pooled = {name: [s for seed in scores for s in scores[seed][name]]
             for name in ('real_before', 'real_after', 'imagined', 'w2r')}
@@ -228,8 +235,9 @@ def replay_all(imagined: Sequence[Trajectory]) -> list[Trajectory]:
           environments[domain], trajectory.task, [turn.action for turn in trajectory.turns],
           trajectory.submission)
       by_command = trajectory.task.verifier.kind == 'command'
-      if by_command and trajectory.verification is None:
-        # It ended in something that was no action, or no answer: a failure in every world.
+      if by_command and trajectory.verification is None and not trajectory.error:
+        # It ended in something that was no action: a failure in every world. Where the world model
+        # had no answer, what was done until then decides.
         replayed = dataclasses.replace(replayed, success=False)
       found.append(replayed)
   finally:

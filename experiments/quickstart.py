@@ -86,9 +86,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
         config, workdir, seed, stages.tensorboard_writers))
     watch.time('agent', lambda seed=seed: agent_stages.improve(
         config, workdir, seed, stages.tensorboard_writers))
-  agent = watch.time('closed loop', lambda: stages.once(
-      os.path.join(workdir, 'evaluation', 'agent.json'),
-      lambda: agent_stages.closed_loop(config, workdir)))
+  agent = watch.time('closed loop', lambda: agent_stages.measure(config, workdir))
   predictors = {**fidelity, **baselines}
   return {
       'seconds': {**watch.seconds, 'total': round(sum(watch.seconds.values()), 2)},
@@ -104,15 +102,15 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 def write_report(found: dict[str, Any], workdir: str) -> None:
   """results.json, report.html, figure.png, and the table on the terminal."""
   results.write(os.path.join(workdir, 'results.json'), found)
-  first = found['config']['agent']['seeds'][0]
+  world, first = found['config']['world'], found['config']['agent']['seeds'][0]
   folders = {**{stage: os.path.join(workdir, stage) for stage in stages.WORLD_MODEL_STAGES},
              'imitation': agent_stages.agent_directory(workdir, 'imitation', first),
-             'agent': agent_stages.agent_directory(workdir, 'rl', first)}
+             'agent': agent_stages.agent_directory(workdir, world, first)}
 
   extras = report.Extras(
       by_turn={stage: _by_turn(workdir, stage) for stage in stages.WORLD_MODEL_STAGES},
       metrics={name: os.path.join(folder, 'metrics.jsonl') for name, folder in folders.items()},
-      transcripts=_transcripts(workdir, first))
+      transcripts=_transcripts(workdir, world, first))
   report.write_report(found, extras, workdir)
   report.print_table(found)
   print(f'\n{os.path.join(workdir, "report.html")}')
@@ -127,10 +125,10 @@ def _by_turn(workdir: str, stage: str) -> list[dict[str, Any]]:
   return [figures[name]['exact_match'] for name in turns]
 
 
-def _transcripts(workdir: str, seed: int, count: int = 8) -> list[report.Transcript]:
+def _transcripts(workdir: str, world: str, seed: int, count: int = 8) -> list[report.Transcript]:
   """Imagined episodes beside the same actions in the real world, every domain and outcome."""
   imagined, real = (
-      list(read_jsonl(agent_stages.episodes_path(workdir, seed, name)))
+      list(read_jsonl(agent_stages.episodes_path(workdir, world, seed, name)))
       for name in ('imagined', 'w2r'))
   pairs = [pair for pair in zip(imagined, real, strict=True) if pair[0].turns]
   pairs.sort(key=lambda pair: (pair[0].success != pair[1].success, -len(pair[0].turns)))

@@ -3,7 +3,7 @@
     {workdir}/trajectories/{domain}_{split}/   collected episodes
     {workdir}/data/                            vocabulary and packed records
     {workdir}/{cpt,sft,rl}/                    checkpoints and metrics of the world model
-    {workdir}/agent/{imitation,rl}/            the same of the agent
+    {workdir}/agent/{seed}/{imitation,...}/    the same of an agent: its start, and by world
     {workdir}/evaluation/*.json                figures
 """
 
@@ -61,13 +61,13 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
 def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Notes the config in the work directory. Raises StageError where another one made it.
 
-  What is done there is never done again, so every stage must be of one config. Only `stage`, which
-  says what to do next, may differ.
+  What is done there is never done again, so every stage must be of one config. Only what says what
+  to do next may differ: `stage`, and the `world` that an agent trains in.
   """
   wanted = json.loads(config.to_json())
   found = _leaves(once(os.path.join(workdir, 'config.json'), lambda: wanted))
   wanted = _leaves(wanted)
-  for key in sorted((set(found) | set(wanted)) - {'stage'}):
+  for key in sorted((set(found) | set(wanted)) - {'stage', 'world'}):
     if found.get(key) != wanted.get(key):
       raise StageError(
           f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '

@@ -3,11 +3,11 @@
     python -m experiments.train_agent --workdir=/tmp/run --config.world=imagined
 
 It needs the work directory's world model, in `real` too: the agent is compared with its imagined
-self. Run again with the same flags, it goes on from the newest checkpoint.
+self. Run again with the same flags, it goes on from the newest checkpoint; run again with another
+world, it starts from the same imitation and keeps both.
 """
 
 import json
-import os
 
 from absl import flags
 from ml_collections import config_flags
@@ -29,9 +29,7 @@ def main():
   for seed in config.agent.seeds:
     agent_stages.imitate(config, workdir, seed, stages.tensorboard_writers)
     agent_stages.improve(config, workdir, seed, stages.tensorboard_writers)
-  figures = stages.once(os.path.join(workdir, 'evaluation', 'agent.json'),
-                        lambda: agent_stages.closed_loop(config, workdir))
-  print(json.dumps(figures, indent=1))
+  print(json.dumps(agent_stages.measure(config, workdir), indent=1))
 
 
 if __name__ == '__main__':

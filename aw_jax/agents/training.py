@@ -38,7 +38,7 @@ class EpisodeBatches(OnPolicyBatches):
     batch = {
         'tokens': episodes.tokens, 'speaker': episodes.speaker,
         'sampled_logprobs': episodes.logprobs,
-        'advantages': np.asarray(group_advantages(rewards)).reshape(-1),
+        'advantages': group_advantages(rewards).reshape(-1),
     }
     metrics = {
         'reward': float(rewards.mean()),

@@ -142,27 +142,52 @@ class ImaginedWorld:
         *padded(checks, c.world_slots // 16, 'world_slots'), turns)
 
 
+def is_action(tokenizer: Tokenizer, tokens: Sequence[int], text: str) -> bool:
+  """Whether what an agent said is an action: it ends, holds no other markup and is not blank.
+
+  Args:
+    tokenizer: the agent's vocabulary.
+    tokens: as they were sampled, the end of the message included where it came.
+    text: of them, without that end.
+  """
+  end = tokenizer.special(IM_END)
+  reserved = set(map(tokenizer.special, SPECIAL_TOKENS))
+  return bool(tokens[-1] == end and text.strip() and reserved.isdisjoint(tokens[:-1]))
+
+
 def read_row(tokenizer: Tokenizer, out: Rollout, row: int, task: Task) -> Trajectory:
-  """One row of a rollout as a trajectory, its success decided by the task's verifier."""
-  turns, submission = [], None
+  """One row of a rollout as a trajectory, its success decided by the task's verifier.
+
+  Where the world model had no valid answer, to an action or to the hidden check, `error` says so
+  and `success` is None: as in a real world that broke, the agent did not fail, nor did it succeed.
+  """
+  turns, submission, error, acted = [], None, '', True
   for k in range(out.actions.shape[1]):
     length = int(out.action_lengths[row, k])
     if not length:
       break
-    action = tokenizer.decode(out.actions[row, k, :length]).removesuffix(IM_END)
-    if not action.strip():  # tokens without text: as in a real world, nothing was done
-      return Trajectory(task, 'agent', tuple(turns), success=False)
-    if out.actions[row, k, 0] == tokenizer.special(SUBMIT):
+    tokens = out.actions[row, k, :length].tolist()
+    action = tokenizer.decode(tokens).removesuffix(IM_END)
+    if tokens[0] == tokenizer.special(SUBMIT):
       submission = submission_of(action)
-    elif out.answered[row, k]:
+      continue
+    acted = is_action(tokenizer, tokens, action)
+    if not acted:  # tokens without text are answered, but as in a real world nothing was done
+      break
+    if out.answered[row, k]:
       count = int(out.observation_lengths[row, k])
       turns.append(Turn(action, tokenizer.decode(out.observations[row, k, :count])))
+    else:
+      error = f'the world model did not answer turn {k + 1}'
   verification = None
-  if out.checked[row]:
-    text = tokenizer.decode(out.check[row, :int(out.check_lengths[row])])
-    verification = Turn(task.verifier.command, text)
-  success = is_success(task, submission, verification)
-  return Trajectory(task, 'agent', tuple(turns), submission, verification, success)
+  if acted and not error and task.verifier.kind == 'command':
+    if out.checked[row]:
+      text = tokenizer.decode(out.check[row, :int(out.check_lengths[row])])
+      verification = Turn(task.verifier.command, text)
+    else:
+      error = 'the world model did not answer the hidden check'
+  success = None if error else acted and is_success(task, submission, verification)
+  return Trajectory(task, 'agent', tuple(turns), submission, verification, success, error)
 
 
 @dataclasses.dataclass
@@ -202,7 +227,6 @@ class RealWorld:
     """
     self._agent_config = agent_config
     self._tokenizer = tokenizer
-    self._reserved = set(map(tokenizer.special, SPECIAL_TOKENS))
     self._make_environment = make_environment
     self._config = config
     self._count = environments
@@ -263,8 +287,7 @@ class RealWorld:
     if sample.tokens[0] == self._tokenizer.special(SUBMIT):
       row.submission, row.active = submission_of(sample.text), False
       return
-    has_markup = not self._reserved.isdisjoint(sample.tokens[:-1])
-    if has_markup or not sample.finished or not sample.text.strip():
+    if not is_action(self._tokenizer, sample.tokens, sample.text):
       row.acted = row.active = False
       return
     try:

@@ -16,7 +16,7 @@ expectation maximisation on training trajectories that are left out of the count
 import json
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -35,6 +35,17 @@ _PRIOR = 4.0  # tokens' worth of the overall weights in every bucket
 _OPERATORS = frozenset(('|', '||', '&&', ';', '>', '>>', '<'))
 
 
+def _of_each_domain(trajectories: Iterable[Trajectory], count: int) -> list[Trajectory]:
+  """At most `count` of each domain, in random order."""
+  rng = random.Random(0)
+  by_domain = defaultdict(list)
+  for trajectory in trajectories:
+    by_domain[trajectory.task.domain].append(trajectory)
+  chosen = [t for found in by_domain.values() for t in rng.sample(found, min(count, len(found)))]
+  rng.shuffle(chosen)
+  return chosen
+
+
 class NGram:
   """The n-gram baseline; has the interface of `examples.Predictor`."""
 
@@ -48,7 +59,7 @@ class NGram:
       trajectories: for training.
       order: of the text and action models.
       dialogue_order: of the dialogue model.
-      max_trajectories: how many of them are counted, to bound memory; drawn evenly.
+      max_trajectories: how many of each domain are counted, to bound memory; drawn at random.
       max_tokens: of a predicted observation, which is never longer than the longest counted one.
     """
     self._tokenizer = tokenizer
@@ -57,9 +68,7 @@ class NGram:
     self._end = tokenizer.special(END_PREDICTED)
     self._uniform = np.full(tokenizer.vocab_size, 1 / tokenizer.vocab_size)
     self._text, self._action = _Counts(), _Counts()
-    chosen = list(trajectories)
-    random.Random(0).shuffle(chosen)  # they come domain by domain
-    chosen = chosen[:max_trajectories]
+    chosen = _of_each_domain(trajectories, max_trajectories)
     tuning = chosen[::_TUNING_SHARE] if len(chosen) >= _TUNING_SHARE else []
     counted = [t for number, t in enumerate(chosen) if not tuning or number % _TUNING_SHARE]
     longest = max((self._count(example)

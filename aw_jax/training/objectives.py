@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aw_jax.models.decoder import Decoder, init_cache, repeat_rows, token_logprobs
 
@@ -80,15 +81,20 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
   return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
 
 
-def group_advantages(rewards_NxG: jax.Array, normalise: bool = True) -> jax.Array:
+def group_advantages(rewards_NxG: np.ndarray, normalise: bool = True) -> np.ndarray:
   """Group-relative advantage: reward minus its group's mean, over the group's deviation.
 
-  A group of equal rewards has zero advantage and teaches nothing.
+  A group of equal rewards has zero advantage and teaches nothing. On the host, in float64: the mean
+  of equal float32 rewards is not always the reward itself, and what is left would be normalised.
+
+  Returns:
+    float32[N, G].
   """
-  centred = rewards_NxG - jnp.mean(rewards_NxG, axis=-1, keepdims=True)
-  if not normalise:
-    return centred
-  return centred / (jnp.std(rewards_NxG, axis=-1, keepdims=True) + 1e-6)
+  rewards = np.asarray(rewards_NxG, np.float64)
+  centred = rewards - rewards.mean(axis=-1, keepdims=True)
+  if normalise:
+    centred /= rewards.std(axis=-1, keepdims=True) + 1e-6
+  return centred.astype(np.float32)
 
 
 def policy_loss(logprobs: jax.Array, sampled_logprobs: jax.Array, advantages: jax.Array,

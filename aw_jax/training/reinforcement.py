@@ -100,7 +100,7 @@ class GroupSampler(OnPolicyBatches):
         'completions': turn.tokens.reshape(*shape, -1),
         'completion_lengths': turn.lengths.reshape(shape),
         'sampled_logprobs': turn.logprobs.reshape(*shape, -1),
-        'advantages': np.asarray(group_advantages(rewards)),
+        'advantages': group_advantages(rewards),
     }
     metrics = {
         'reward': float(rewards.mean()),

@@ -291,17 +291,28 @@ def test_a_row_becomes_its_trajectory(tokenizer):
   (Verifier('answer', 'word 3'), None, None, False),
   (Verifier('command', 'hello', 'cat'), '', 'hello\n', True),
   (Verifier('command', 'hello', 'cat'), '', 'bye', False),
-  (Verifier('command', 'hello', 'cat'), '', None, False)])
+  (Verifier('command', 'hello', 'cat'), '', None, None)])
 def test_the_verifier_decides(tokenizer, verifier, submission, check, success):
   actions = ['ls'] + ([] if submission is None else [SUBMIT + submission])
   out = row_of(tokenizer, actions, ['word'], check, submission is not None)
   assert read_row(tokenizer, out, 0, make_task(verifier=verifier)).success is success
 
 
-def test_an_unanswered_turn_is_none_of_the_trajectory(tokenizer):
+@pytest.mark.parametrize('verifier', [None, Verifier('answer', 'word')])
+def test_a_world_model_without_an_answer_is_no_failure_of_the_agent(tokenizer, verifier):
   out = row_of(tokenizer, ['ls', 'word 1'], ['word', None])
+  trajectory = read_row(tokenizer, out, 0, make_task(verifier=verifier))
+  assert trajectory.turns == (Turn('ls', 'word'),) and trajectory.success is None
+  assert trajectory.error == 'the world model did not answer turn 2'
+  assert from_json(json.loads(json.dumps(to_json(trajectory)))) == trajectory
+
+
+def test_an_action_that_does_not_end_is_a_failure_of_the_agent(tokenizer):
+  out = row_of(tokenizer, ['ls', 'word 1'], ['word', None])
+  out.action_lengths[0, 1] -= 1  # its end
   trajectory = read_row(tokenizer, out, 0, make_task())
   assert trajectory.turns == (Turn('ls', 'word'),) and trajectory.success is False
+  assert not trajectory.error and trajectory.verification is None
 
 
 @pytest.mark.parametrize('blank', [' ', '\n', ''])
