@@ -55,7 +55,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         'A tool call names a tool and gives its arguments as JSON.',
         'A call with a missing or a wrong argument is answered with an error and changes nothing.',
         'A call of a tool that does not exist is answered with an error.',
-        'A tool that lists pages its answer: limit says how many rows, cursor from where.',
+        'A tool that lists pages its answer: page says which of how many, next_page the next one.',
         'A tool that reads changes nothing: the same call gives the same answer.',
         'After a tool that writes, later reads show what was written.',
         'An order can only be placed while there is stock, and placing it lowers the stock.',

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -42,26 +43,41 @@ def use_huge_pages() -> None:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-  """absl's parser; a config key that does not exist is one sentence, not a traceback."""
+  """absl's parser; a config file or key that does not exist is one sentence, not a traceback."""
   with config_errors():
+    for argument in argv:  # ml_collections would print a traceback
+      flag, _, path = argument.partition('=')
+      if flag in ('--config', '-config') and path and not os.path.exists(path.partition(':')[0]):
+        raise FileNotFoundError(f'no such file: {path}')
     return app.parse_flags_with_usage(list(argv))
 
 
 @contextlib.contextmanager
 def config_errors() -> Iterator[None]:
-  """Ends the program with one sentence where a config key does not exist or a value is not one.
+  """Ends the program with one sentence where a config file, a key or a value does not exist.
 
   The values of a config file with a default are read where its flag is defined, the others where
   the flags are parsed: both stand inside this.
   """
   try:
     yield
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     reason = error
     while reason.args and isinstance(reason.args[0], Exception):  # ml_collections nests them
       reason = reason.args[0]
-    message = ' '.join(str(argument) for argument in reason.args) or repr(reason)
-    raise SystemExit(f'--config: {" ".join(message.split())}') from error
+    message = str(reason) if isinstance(reason, OSError) else ' '.join(map(str, reason.args))
+    raise SystemExit(_config_error(' '.join(message.split()) or repr(reason))) from error
+
+
+def _config_error(message: str) -> str:
+  """The sentence for a config that cannot be read: which flag, and what to do."""
+  unknown = re.match(r"'(\w+)'", message)
+  if not unknown:
+    return f'--config: {message}'
+  paths = [argument.partition('=')[0] for argument in sys.argv if argument.startswith('--config.')]
+  flag = next((path for path in paths if unknown[1] in path.split('.')), '--config')
+  hint = message[unknown.end():].strip()
+  return f'{flag}: there is no {unknown[1]!r} there. {hint} configs/base.py has all values.'
 
 
 @contextlib.contextmanager

@@ -153,6 +153,19 @@ def measure_baselines(config, workdir: str) -> dict[str, Any]:
   return stages.once(os.path.join(workdir, 'evaluation', 'baselines.json'), compute)
 
 
+def by_subset(config, predictors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """domain -> predictor -> subset of the turns -> metric -> {mean, low, high, n}.
+
+  Subsets are those of `fidelity.SUBSETS` and turn_1, turn_2, ...; dimensions from 0 to 100.
+  """
+  return {
+      domain: {
+          name: {subset: {metric: metrics[metric] for metric in METRICS}
+                 for subset, metrics in entry['figures'][domain].items()}
+          for name, entry in predictors.items()}
+      for domain in config.domains}
+
+
 def compare(config, workdir: str) -> dict[str, dict[str, dict[str, Any]]]:
   """By how much each stage is ahead of each baseline in exact match, on the same turns.
 

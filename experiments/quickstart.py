@@ -93,6 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       'world_model': {
           domain: {name: entry['domains'][domain] for name, entry in predictors.items()}
           for domain in config.domains},
+      'subsets': measures.by_subset(config, predictors),
       'comparisons': measures.compare(config, workdir),
       'agent': agent, 'config': json.loads(config.to_json()), 'seed': config.seed,
       'commit': results.commit(), 'hardware': results.hardware(),
@@ -108,21 +109,11 @@ def write_report(found: dict[str, Any], workdir: str) -> None:
              'agent': agent_stages.agent_directory(workdir, world, first)}
 
   extras = report.Extras(
-      by_turn={stage: _by_turn(workdir, stage) for stage in stages.WORLD_MODEL_STAGES},
-      metrics={name: os.path.join(folder, 'metrics.jsonl') for name, folder in folders.items()},
+      metrics=folders,
       transcripts=_transcripts(workdir, world, first))
   report.write_report(found, extras, workdir)
   report.print_table(found)
   print(f'\n{os.path.join(workdir, "report.html")}')
-
-
-def _by_turn(workdir: str, stage: str) -> list[dict[str, Any]]:
-  """Exact match at turn 1, 2, ... over all domains."""
-  with open(os.path.join(workdir, 'evaluation', f'{stage}.json'), encoding='utf-8') as file:
-    figures = json.load(file)['figures']['all']
-  turns = sorted((name for name in figures if name.startswith('turn_')),
-                 key=lambda name: int(name.removeprefix('turn_')))
-  return [figures[name]['exact_match'] for name in turns]
 
 
 def _transcripts(workdir: str, world: str, seed: int, count: int = 8) -> list[report.Transcript]:

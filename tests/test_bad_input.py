@@ -74,9 +74,20 @@ def test_unknown_domain_lists_those_there_are(tmp_path):
 def test_config_key_that_does_not_exist_is_named(tmp_path, command):
   message = refusal(
     f'experiments.{command}', f'--workdir={tmp_path / "run"}', '--config=configs/base.py',
-    '--config.model.widht=3')
-  assert 'widht' in message
+    '--config.model.width=3', '--config.model.widht=3')
+  assert '--config.model.widht: there is no \'widht\' there. Did you mean "width"' in message
   assert not (tmp_path / 'run').exists()
+
+
+def test_config_file_that_does_not_exist_is_named(tmp_path):
+  message = refusal(
+    'experiments.train', f'--workdir={tmp_path / "run"}', '--config=configs/none.py')
+  assert '--config: no such file: configs/none.py' in message
+
+
+def test_config_value_of_another_type_is_named(tmp_path):
+  message = refusal('experiments.train', f'--workdir={tmp_path / "run"}', '--config.cpt.steps=many')
+  assert 'cpt.steps' in message and 'many' in message
 
 
 MODEL = ModelConfig(vocab_size=300, width=8, layers=1, heads=2, kv_heads=1, head_dim=4, mlp_width=8)

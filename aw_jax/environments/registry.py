@@ -92,6 +92,7 @@ def register_domain(
   """
   _domains[domain] = _Domain(environment, families, install)
   _families.cache_clear()
+  _missing.cache_clear()
 
 
 def domains() -> list[str]:
@@ -118,6 +119,12 @@ def families(domain: str, split: str | None = None) -> list[str]:
   """The names of the families that have tasks in `split` (of all families where None)."""
   if split is not None and split not in SPLITS:
     raise RegistryError(f'unknown split {split!r}; known are {", ".join(SPLITS)}')
+  missing = _missing(domain)
+  return [name for name in _names(domain, split) if name not in missing]
+
+
+def _names(domain: str, split: str | None) -> list[str]:
+  """`families`, those included whose programs are missing here."""
   return [f.name for f in _families(domain).values()
           if split in (None, 'test') or not f.held_out]
 
@@ -168,6 +175,9 @@ def task_at(
     among: tuple[str, ...] | None = None) -> Task:
   """Task number `index` of an endless series: round-robin over families, no task seed twice.
 
+  Where a family's programs are missing, a task of another family stands in its places: all other
+  tasks are the same on every machine.
+
   Args:
     domain: which domain.
     split: 'train', 'validation' or 'test'.
@@ -179,15 +189,19 @@ def task_at(
   if pool is not None and (pool not in POOLS or split != 'train'):
     raise RegistryError(
         f'pool {pool!r} with split {split!r}: a pool is one of {", ".join(POOLS)}, of split train')
-  names = families(domain, split)
+  present = families(domain, split)
   for name in among or ():
-    if name not in names:
+    if name not in present:
       raise RegistryError(
           f'family {name!r} has no {split} tasks in domain {domain!r}; those that have are '
-          f'{", ".join(names)}')
-  names = list(among or names)
-  family = _family(domain, names[index % len(names)])
-  return make_task(domain, family.name, _task_seed(family, split, index // len(names), seed, pool))
+          f'{", ".join(present)}')
+  names = list(among or _names(domain, split))
+  number, place = divmod(index, len(names))
+  name = names[place]
+  if name not in present:
+    name, number = present[place % len(present)], _CYCLE // 2 + index  # seeds no other place has
+  family = _family(domain, name)
+  return make_task(domain, name, _task_seed(family, split, number, seed, pool))
 
 
 def tasks(
@@ -226,15 +240,20 @@ def _family(domain: str, family: str) -> Family:
 
 @functools.cache
 def _families(domain: str) -> dict[str, Family]:
-  found = {}
-  for family in _resolve(_domain(domain).families, domain):
+  return {family.name: family for family in _resolve(_domain(domain).families, domain)}
+
+
+@functools.cache
+def _missing(domain: str) -> frozenset[str]:
+  """Families that cannot be run here."""
+  found = set()
+  for family in _families(domain).values():
     missing = [program for program in family.requires if shutil.which(program) is None]
     if missing:
       logging.warning('family %s of %s is left out: %s not found',
                       family.name, domain, ', '.join(missing))
-    else:
-      found[family.name] = family
-  return found
+      found.add(family.name)
+  return frozenset(found)
 
 
 def _resolve(target: Any, domain: str) -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from aw_jax.evaluation.results import BASELINES
+
 NAMES = {
     'cpt': 'CPT', 'sft': 'SFT', 'rl': 'RL', 'copy_last': 'copy last', 'ngram': 'n-gram',
     'nearest_action': 'nearest', 'real_success_before': 'real,\nbefore',
@@ -32,20 +34,21 @@ def fidelity_by_stage(domain: str, entries: Mapping[str, Any]) -> bytes:
     return _png(figure)
 
 
-def fidelity_by_turn(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-  """Exact match by turn index: label -> intervals of turn 1, 2, ..."""
+def fidelity_by_turn(domain: str, series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+  """Exact match of a domain by turn index: predictor -> intervals of turn 1, 2, ..."""
   with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(6.0, 3.0), layout='constrained')
+    figure = Figure(figsize=(4.6, 3.1), layout='constrained')
     axes = figure.subplots()
-    for color, (label, intervals) in zip(_cycle(len(series)), series.items(), strict=True):
+    for color, (name, intervals) in zip(_cycle(len(series)), series.items(), strict=True):
       points = [(turn, i) for turn, i in enumerate(intervals, 1) if i['mean'] is not None]
       turns = [turn for turn, _ in points]
-      axes.plot(turns, [i['mean'] for _, i in points], color=color, marker='o', ms=3, label=label)
+      axes.plot(turns, [i['mean'] for _, i in points], color=color, marker='o', ms=3,
+                linestyle='--' if name in BASELINES else '-', label=NAMES.get(name, name))
       axes.fill_between(turns, [i['low'] for _, i in points], [i['high'] for _, i in points],
-                        color=color, alpha=0.12, linewidth=0)
-    axes.set(xlabel='turn', ylabel='exact match', ylim=(0, 1.02), title='Fidelity by turn')
+                        color=color, alpha=0.08, linewidth=0)
+    axes.set(xlabel='turn', ylabel='exact match', ylim=(0, 1.02), title=f'{domain}, by turn')
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=7, ncols=2)
     return _png(figure)
 
 

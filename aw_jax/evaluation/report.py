@@ -16,6 +16,7 @@ from typing import Any
 
 from aw_jax.evaluation import plots
 from aw_jax.evaluation.results import AGENT_MEASURES, BASELINES, WORLD_MODEL_METRICS, validate
+from aw_jax.training.runner import read_metrics
 from aw_jax.trajectories import write_atomically
 
 _RATES = ('exact_match', 'with_output_exact_match', 'changed_state_exact_match')
@@ -83,15 +84,12 @@ class Extras:
 
   Attributes:
     title: heading of the page.
-    by_turn: label -> exact match at turn 1, 2, ... as {mean, low, high, n}.
-    metrics: stage -> a metrics.jsonl file (`step`, `loss`, for RL stages `reward`); missing files
-      are left out.
+    metrics: stage -> folder of its metrics.jsonl (`step`, `loss`, for RL stages `reward`).
     transcripts: episodes to show.
   """
 
   title: str = 'A world model and an agent trained inside it'
-  by_turn: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
-  metrics: Mapping[str, str | os.PathLike] = dataclasses.field(default_factory=dict)
+  metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
   transcripts: Sequence[Transcript] = ()
 
 
@@ -114,9 +112,7 @@ def render(results: Mapping[str, Any], extras: Extras) -> str:
       f'<h1>{_escape(extras.title)}</h1>', f'<p class="lead">{_escape(summary(results))}</p>',
       '<h2>World model</h2>', *_world_model(results['world_model']),
       *_comparisons(results.get('comparisons', {}))]
-  if extras.by_turn:
-    parts.append(_figure([plots.fidelity_by_turn(extras.by_turn)],
-                         'Exact match by turn index; bands are 95 % intervals.'))
+  parts += _subsets(results.get('subsets', {}))
   parts += ['<h2>Agent</h2>', *_agent(results['agent'])]
   parts += _training(extras.metrics)
   if extras.transcripts:
@@ -209,6 +205,33 @@ def _world_model(world_model: Mapping[str, Any]) -> list[str]:
   return parts
 
 
+def _subsets(subsets: Mapping[str, Any]) -> list[str]:
+  """Exact match by turn index, and every measure on turns with output and changed-state turns."""
+  if not subsets:
+    return []
+  by_turn = {
+      domain: {name: [found[f'turn_{k}']['exact_match']
+                      for k in range(1, 1 + sum(subset.startswith('turn_') for subset in found))]
+               for name, found in predictors.items()}
+      for domain, predictors in subsets.items()}
+  parts = [_figure(
+      [plots.fidelity_by_turn(*item) for item in by_turn.items()],
+      'Exact match by turn index; bands are 95 % intervals. Dashed: baselines.')]
+  metrics = [metric for metric in WORLD_MODEL_METRICS
+             if metric in next(iter(next(iter(subsets.values())).values()))['all']]
+  heads = ''.join(f'<th>{_HEADS[metric]}</th>' for metric in metrics)
+  for domain, predictors in subsets.items():
+    for subset, title in (('with_output', 'turns with output'),
+                          ('changed_state', 'changed-state turns')):
+      rows = [f'<tr{" class=baseline" if name in BASELINES else ""}>'
+              f'<td>{_escape(plots.NAMES.get(name, name))}</td>'
+              + ''.join(_cell(metric, found[subset][metric]) for metric in metrics) + '</tr>'
+              for name, found in predictors.items()]
+      parts.append(f'<h3>{_escape(domain)}, {title}</h3><div class="scroll"><table><thead><tr>'
+                   f'<th></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+  return parts
+
+
 def _comparisons(comparisons: Mapping[str, Any]) -> list[str]:
   rows = [
       f'<tr><td>{_escape(domain)}: {_escape(pair)}</td>'
@@ -253,8 +276,8 @@ def _agent(agent: Mapping[str, Any]) -> list[str]:
       'real success of the same policy.</p>']
 
 
-def _training(metrics: Mapping[str, str | os.PathLike]) -> list[str]:
-  records = {stage: read_metrics(path) for stage, path in metrics.items()}
+def _training(metrics: Mapping[str, str]) -> list[str]:
+  records = {stage: read_metrics(folder) for stage, folder in metrics.items()}
   parts = []
   for key, title, caption in (
       ('loss', 'Loss', 'Loss of every training step, and its running mean.'),
@@ -268,15 +291,6 @@ def _training(metrics: Mapping[str, str | os.PathLike]) -> list[str]:
           [plots.curve(points, f'{title}, {plots.NAMES.get(stage, stage)}', key)
            for stage, points in series.items()], caption))
   return ['<h2>Training</h2>', *parts] if parts else []
-
-
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Records of a metrics.jsonl file; none where it does not exist, a torn last line left out."""
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').split('\n')
-  except OSError:
-    return []
-  return [json.loads(line) for line in lines[:-1] if line]
 
 
 def _transcript(transcript: Transcript) -> str:

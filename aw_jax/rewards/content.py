@@ -13,8 +13,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aw_jax.trajectories import Trajectory
-
 _TOKEN = re.compile(
     r'\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?'  # ISO 8601
     r'|(?<!\w)(?=[a-f]*\d)[0-9a-f]{7,40}(?!\w)'  # a hash
@@ -118,15 +116,6 @@ class Reference:
   runtime_metadata: tuple[tuple[int, int], ...] | None = ()
   known: str | None = None
   hidden_state: bool = False
-
-  @classmethod
-  def of_turn(cls, trajectory: Trajectory, index: int) -> 'Reference':
-    """The reference of turn `index` of a trajectory."""
-    task, turn = trajectory.task, trajectory.turns[index]
-    past = [text for t in trajectory.turns[:index] for text in (t.action, t.observation)]
-    return cls(
-        task.domain, turn.action, turn.observation, turn.runtime_metadata,
-        '\n'.join([task.initial_state or '', *past]), hidden_state=task.initial_state is None)
 
   @functools.cached_property
   def symbols(self) -> list[Symbol]:

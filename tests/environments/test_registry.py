@@ -29,8 +29,7 @@ FAMILIES = (Family('one', _make), Family('two', _make), Family('kept', _make, he
 def domain(monkeypatch):
   monkeypatch.setattr(registry, '_domains', dict(registry._domains))
   registry.register_domain('textgame', lambda: 'an environment', FAMILIES, 'pip install x')
-  yield 'textgame'
-  registry._families.cache_clear()
+  return 'textgame'
 
 
 def test_a_task_is_a_function_of_family_and_seed(domain):
@@ -97,7 +96,19 @@ def test_a_family_without_its_program_is_left_out_with_one_line(monkeypatch, cap
       assert registry.families('swe') == ['one', 'two', 'kept']
   assert [r.message for r in caplog.records] == [
       'family far of swe is left out: no-such-program not found']
-  registry._families.cache_clear()
+
+
+def test_a_missing_program_leaves_all_other_tasks_as_they_are(monkeypatch):
+  monkeypatch.setattr(registry, '_domains', dict(registry._domains))
+  series = []
+  for requires in ((), ('no-such-program',)):
+    far = Family('far', _make, requires=requires)
+    registry.register_domain('swe', object, (FAMILIES[0], far, *FAMILIES[1:]), 'x')
+    series.append(list(registry.tasks('swe', 'train', 300)))
+  everywhere, here = series
+  for one, other in zip(everywhere, here, strict=True):
+    assert other == one or one.family == 'far' and other.family != 'far'
+  assert len({task.id for task in here}) == 300
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch):

@@ -29,5 +29,11 @@ def run_results():
     'agent': {measure: interval(0.5) for measure in AGENT_MEASURES},
     'config': {'model': {'layers': 4}, 'init': 'scratch'}, 'seed': 3, 'commit': 'abc123',
     'hardware': {'cpu': 'A CPU', 'cores': 2, 'memory_gib': 7.7, 'devices': ['cpu']}}
+  found['subsets'] = {
+    domain: {name: {subset: {metric: value for metric, value in figures.items() if metric != 'nll'}
+                    for subset in ('all', 'with_output', 'changed_state', 'turn_1', 'turn_2')}
+             for name, figures in entries.items()}
+    for domain, entries in found['world_model'].items()}
+  found['subsets']['mcp']['cpt']['turn_2']['exact_match'] = dict(NOTHING)
   found['world_model']['mcp']['copy_last']['nll'] = dict(NOTHING)
   return found

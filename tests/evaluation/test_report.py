@@ -40,12 +40,11 @@ def extras(tmp_path):
   for stage, fields in (('cpt', {'loss': 2.0}), ('rl', {'loss': 0.1, 'reward': 12.5})):
     lines = [json.dumps({'step': step} | {k: v / step for k, v in fields.items()})
              for step in range(1, 60)]
-    (tmp_path / f'{stage}.jsonl').write_text('\n'.join(lines) + '\n{"step": 60, "lo')
-  point = {'mean': 0.5, 'low': 0.4, 'high': 0.6, 'n': 9}
+    (tmp_path / stage).mkdir()
+    (tmp_path / stage / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"step": 60, "lo')
   return Extras(
-    title=f'Run {EVIL}', by_turn={'terminal': [point, {**point, 'mean': None}, point]},
-    metrics={'cpt': tmp_path / 'cpt.jsonl', 'sft': tmp_path / 'none.jsonl',
-             'rl': tmp_path / 'rl.jsonl'},
+    title=f'Run {EVIL}',
+    metrics={stage: str(tmp_path / stage) for stage in ('cpt', 'sft', 'rl')},
     transcripts=[
       Transcript('copy', [('cat a', 'same\nimagined line\n~$', 'same\nreal line\n~$'),
                           (EVIL, EVIL, None)], note=EVIL)])
@@ -59,10 +58,12 @@ def test_the_report_is_whole_and_safe(run_results, extras, tmp_path):
   assert 'script' not in page.tags and not any(name.startswith('on') for name, _ in page.attributes)
   assert page.text.count(EVIL) >= 4
   sources = [value for name, value in page.attributes if name in ('src', 'href')]
-  assert len(sources) == page.tags.count('img') == 2 + 1 + 1 + 2 + 1
+  assert len(sources) == page.tags.count('img') == 2 + 2 + 1 + 2 + 1
   assert all(source.startswith('data:image/png;base64,iVBOR') for source in sources)
   for needle in ('changed-state', 'n-gram', 'W2R', '13 min 20 s', 'abc123', 'A CPU', '"layers": 4'):
     assert needle in page.text, needle
+  for title in ('terminal, turns with output', 'mcp, changed-state turns'):
+    assert title in page.text
   assert (tmp_path / 'out' / 'figure.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -75,7 +76,7 @@ def test_lines_that_differ_are_marked(run_results, extras):
 def test_without_extras(run_results, tmp_path):
   report.write_report(run_results, None, tmp_path)
   page = Page((tmp_path / 'report.html').read_text(encoding='utf-8'))
-  assert page.tags.count('img') == 3 and 'Training' not in page.text
+  assert page.tags.count('img') == 5 and 'Training' not in page.text
 
 
 def test_what_was_not_measured_is_a_dash(run_results, tmp_path):
