@@ -277,6 +277,12 @@ class TestFamilies:
                  for task in tasks)
     assert 0.45 < solved / len(tasks) < 0.75
 
+  def test_what_was_copied_is_not_moved(self, environment):
+    for task in registry.tasks('terminal', 'validation', 100):
+      if task.family in ('move', 'rename'):
+        plan = [action.replace('mv ', 'cp ') for action in registry.expert_plan(task)]
+        assert not run_episode(environment, task, _Script(plan)).success, task.id
+
   def test_random_agents_solve_nearly_nothing(self, environment):
     tasks = _tasks('validation', 3, False)
     solved = sum(bool(run_episode(environment, task, experts.RandomAgent(task, 1)).success)

@@ -43,8 +43,9 @@ def move(seed: int, rng: random.Random) -> Recipe:
   plan += world.sometimes(f'ls {folder}') + world.sometimes('ls', chance=0.4)
   what = f'all {kind} files' if kind else ' and '.join(paths)
   listed = sorted([*moved, inside] if inside else moved)
+  left = sorted({folder, *(path for path in world.files if '/' not in path)} - set(moved))
   instruction = f'{verb} {what} to {folder}.'
-  return world.checked(instruction, f'ls {folder}', listed, plan)
+  return world.checked(instruction, f'ls; ls {folder}', left + listed, plan)
 
 
 def copy(seed: int, rng: random.Random) -> Recipe:
