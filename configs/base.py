@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
       'remat': False,
   })
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
-  config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=-1.5, samples=4000)
+  config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({

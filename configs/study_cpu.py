@@ -19,7 +19,7 @@ def get_config():
       'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.1, 'tracker': 0.5}
   config.data.stages = (*config.data.stages, 'reasoning')
   config.cpt = base.stage(1500, 1e-2, rows={'cpt': 1, 'reasoning': 3})
-  config.sft = base.stage(3600, 1e-2, rows={'sft': 3}, threshold=-1.5, samples=6000)
+  config.sft = base.stage(3600, 1e-2, rows={'sft': 3}, threshold=0.0, samples=6000)
   config.sft.optimizer.update({'schedule': 'linear', 'final_lr_ratio': 0.0})
   config.rl.steps = 60
   config.evaluate.turns_per_domain = 800

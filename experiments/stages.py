@@ -242,20 +242,16 @@ def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokeniz
   candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
   step = -(-len(candidates) // config.sft.samples)
   candidates = candidates[::step]
-  sequences = [rejection.Scored(dialogue['tokens'], dialogue['loss_weights'])
-               for record in candidates for dialogue in record['dialogues']]
-  scores = rejection.scored_logprobs(
-      model, params, sequences, config.data.seq_len, progress='judge reasoning traces')
-  scores = scores.reshape(len(candidates), -1)
-  # Per token of the briefest, the same for all of a dialogue: a longer trace must pay for itself.
-  counts = np.array([scored.count for scored in sequences]).reshape(scores.shape)
+  samples = [[rejection.Scored(dialogue['tokens'], dialogue['loss_weights'])
+              for dialogue in record['dialogues']] for record in candidates]
+  scores, gains = rejection.judge(
+      model, params, tokenizer, samples, config.data.seq_len, progress='judge reasoning traces')
   chosen, report = rejection.choose(
-      scores / counts.min(axis=1, keepdims=True), [record['domain'] for record in candidates],
-      config.sft.threshold)
+      scores, gains, [record['domain'] for record in candidates], config.sft.threshold)
   kept = [(record, record['dialogues'][choice])
           for record, choice in zip(candidates, chosen, strict=True) if choice is not None]
   if not kept:
-    raise StageError('no reasoning trace passes sft.threshold; lower it or train CPT longer')
+    raise StageError('by no reasoning trace the observations gain sft.threshold; lower it')
   seq_len = config.data.seq_len
   packed = packing.pack(
       [packing.example(dialogue['tokens'], dialogue['loss_weights']) for _, dialogue in kept],
