@@ -66,6 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate = ml_collections.ConfigDict({
       'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
       'max_prompt': 1024, 'bootstrap': 1000,
+      'also': (),  # ('cpt_thinking',): after CPT too, with thinking allowed
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
   config.agent = ml_collections.ConfigDict({

@@ -22,7 +22,7 @@ def get_config():
   config.sft = base.stage(3600, 1e-2, rows={'sft': 3}, threshold=0.0, samples=6000)
   config.sft.optimizer.update({'schedule': 'linear', 'final_lr_ratio': 0.0})
   config.rl.steps = 60
-  config.evaluate.turns_per_domain = 800
+  config.evaluate.update({'turns_per_domain': 800, 'also': ('cpt_thinking',)})
   config.agent.seeds = (0, 1, 2)
   config.agent.rl = base.policy_stage(80, 5e-4, tasks=16)
   config.agent.environments = 32

@@ -62,12 +62,12 @@ class Answers:
 
 
 def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage: str,
-           examples: Sequence[TurnExample]) -> Answers:
-  """Lets a stage's model answer turns; it may think first, except after CPT."""
+           thinking: bool, examples: Sequence[TurnExample]) -> Answers:
+  """Lets a stage's model answer turns; whether it may think first is given."""
   c = config.evaluate
   sampler = Sampler(model, params, tokenizer, c.batch_size, max_prompt=c.max_prompt)
   world_model = WorldModel(
-      sampler, thinking=stage != 'cpt', max_tokens=c.max_tokens, max_thinking=c.max_thinking)
+      sampler, thinking=thinking, max_tokens=c.max_tokens, max_thinking=c.max_thinking)
   longest = {example.trajectory: example for example in examples}  # whose turns are in order
   episodes = [(system_prompt(e, stage), (*e.history, (e.action, e.observation)))
               for e in longest.values()]
@@ -116,19 +116,28 @@ def _entry(config, report: FidelityReport, nlls: dict[str, Interval]) -> dict[st
           'exact_matches': report.values[:, METRICS.index('exact_match')].tolist()}
 
 
-def measure_stage(config, workdir: str, stage: str) -> dict[str, Any]:
-  """Fidelity of one stage's world model; made once, then read from the work directory."""
+def measure_stage(config, workdir: str, name: str) -> dict[str, Any]:
+  """Fidelity of one stage's world model; made once, then read from the work directory.
+
+  Args:
+    config: the whole config.
+    workdir: where the stage was trained.
+    name: the stage, or 'cpt_thinking': CPT, which was not taught to think, allowed to all the same.
+      The base checkpoint has seen thinking, so that this is what SFT is to be compared with.
+  """
+  stage = name.removesuffix('_thinking')
+  thinking = name != 'cpt'
 
   def compute():
     params, model, tokenizer = load_params(os.path.join(workdir, stage))
     examples = held_out_examples(config, workdir)
-    answers = answer(config, params, model, tokenizer, stage, examples)
+    answers = answer(config, params, model, tokenizer, stage, thinking, examples)
     report = evaluate(lambda _: answers.texts, examples,
                       resamples=config.evaluate.bootstrap, seed=config.seed)
     return _entry(
         config, report, nll(config, params, model, tokenizer, answers, stage, examples))
 
-  return stages.once(os.path.join(workdir, 'evaluation', f'{stage}.json'), compute)
+  return stages.once(os.path.join(workdir, 'evaluation', f'{name}.json'), compute)
 
 
 def measure_baselines(config, workdir: str) -> dict[str, Any]:

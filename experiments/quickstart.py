@@ -81,6 +81,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
         config, workdir, stage, stages.tensorboard_writers))
     fidelity[stage] = watch.time(
         f'measure {stage}', lambda stage=stage: measures.measure_stage(config, workdir, stage))
+  for name in config.evaluate.also:
+    fidelity[name] = watch.time(
+        f'measure {name}', lambda name=name: measures.measure_stage(config, workdir, name))
   for seed in config.agent.seeds:
     watch.time('imitation', lambda seed=seed: agent_stages.imitate(
         config, workdir, seed, stages.tensorboard_writers))

@@ -62,12 +62,12 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Notes the config in the work directory. Raises StageError where another one made it.
 
   What is done there is never done again, so every stage must be of one config. Only what says what
-  to do next may differ: `stage`, and the `world` that an agent trains in.
+  to do next may differ: `stage`, the `world` that an agent trains in, what to measure `also`.
   """
   wanted = json.loads(config.to_json())
   found = _leaves(once(os.path.join(workdir, 'config.json'), lambda: wanted))
   wanted = _leaves(wanted)
-  for key in sorted((set(found) | set(wanted)) - {'stage', 'world'}):
+  for key in sorted((set(found) | set(wanted)) - {'stage', 'world', 'evaluate.also'}):
     if found.get(key) != wanted.get(key):
       raise StageError(
           f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '

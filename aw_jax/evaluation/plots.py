@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 from aw_jax.evaluation.results import BASELINES
 
 NAMES = {
-    'cpt': 'CPT', 'sft': 'SFT', 'rl': 'RL', 'copy_last': 'copy last', 'ngram': 'n-gram',
+    'cpt': 'CPT', 'cpt_thinking': 'CPT,\nthinking', 'sft': 'SFT', 'rl': 'RL',
+    'copy_last': 'copy last', 'ngram': 'n-gram',
     'nearest_action': 'nearest', 'real_success_before': 'real,\nbefore',
     'real_success_after': 'real,\nafter', 'imagined_success': 'imagined', 'w2r': 'W2R'}
 _MODEL, _BASELINE, _ACCENT = '#2563a8', '#a9b4c0', '#d9822b'
@@ -90,8 +91,7 @@ def overview(results: Mapping[str, Any]) -> bytes:
 def _fidelity_panel(axes, domain: str, entries: Mapping[str, Any]) -> None:
   names = list(entries)
   places = np.arange(len(names))
-  colors = [_BASELINE if name in ('copy_last', 'nearest_action', 'ngram') else _MODEL
-            for name in names]
+  colors = [_BASELINE if name in BASELINES else _MODEL for name in names]
   _bars(axes, places - 0.2, [entries[n]['exact_match'] for n in names], colors, 0.38, alpha=0.4)
   _bars(axes, places + 0.2, [entries[n]['changed_state_exact_match'] for n in names], colors, 0.38)
   axes.set_xticks(places, [NAMES.get(name, name) for name in names], fontsize=8)

@@ -21,6 +21,7 @@ SMALLER = {
   'model.kv_heads': 1, 'model.head_dim': 16, 'model.mlp_width': 48, 'agent.environments': 2,
   'agent.evaluation_tasks': 4, 'agent.rollout.turns': 2, 'agent.rollout.max_answer': 80,
   'agent.rollout.max_observation': 48, 'evaluate.turns_per_domain': 4, 'evaluate.max_tokens': 32,
+  'evaluate.also': "('cpt_thinking',)",
   'collect.train_episodes.terminal': 40, 'collect.train_episodes.mcp': 16,
   'collect.test_episodes.terminal': 4, 'collect.test_episodes.mcp': 2,
   'cpt.checkpoint_every': 2, 'sft.checkpoint_every': 2, 'agent.imitation.checkpoint_every': 2}
