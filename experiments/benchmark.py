@@ -117,7 +117,7 @@ def model_config(dtype: str) -> ModelConfig:
   return ModelConfig(
     vocab_size=_VOCAB.value, width=_WIDTH.value, layers=_LAYERS.value, heads=_HEADS.value,
     kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value, dtype=dtype,
-    cache_dtype=dtype)
+    cache_dtype='float32' if jax.default_backend() == 'cpu' else dtype)
 
 
 def random_params() -> Any:

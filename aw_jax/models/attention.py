@@ -8,18 +8,42 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aw_jax.models.contract import contract
 
 _MASKED = -1e30  # finite: a row in which everything is masked (padding) must not become NaN
 
 
-def rotate(x_BxLxHxD: jax.Array, positions_BxL: jax.Array, theta: float) -> jax.Array:
-  """Rotary position embedding, halves rotated against each other as in Qwen3 and Llama."""
+# Tables of so many positions are constants of the program: XLA's CPU backend would fuse the cosines
+# of tables that it makes itself into each of their uses, which cost a tenth of a training step.
+_CONSTANT_POSITIONS = 1 << 15
+
+
+def rotary_table(length: int, width: int, theta: float) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines of rotary position embedding: float32[length, width / 2] each.
+
+  Args:
+    length: positions from 0.
+    width: of a head.
+    theta: base of the frequencies.
+  """
+  xp = np if length <= _CONSTANT_POSITIONS else jnp
+  half = width // 2
+  frequencies = np.float32(theta) ** (-np.arange(half, dtype=np.float32) / half)
+  angles = xp.arange(length, dtype=np.float32)[:, None] * frequencies
+  return jnp.asarray(xp.cos(angles)), jnp.asarray(xp.sin(angles))
+
+
+def rotate(x_BxLxHxD: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Rotary position embedding, halves rotated against each other as in Qwen3 and Llama.
+
+  Args:
+    x_BxLxHxD: queries or keys.
+    rotary: rows of `rotary_table` at their positions, float32[B, L, D / 2] each.
+  """
+  cos, sin = (table[:, :, None] for table in rotary)
   half = x_BxLxHxD.shape[-1] // 2
-  frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angles = positions_BxL[..., None, None].astype(jnp.float32) * frequencies
-  cos, sin = jnp.cos(angles), jnp.sin(angles)
   first, second = x_BxLxHxD[..., :half], x_BxLxHxD[..., half:]
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
@@ -94,29 +118,13 @@ def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> ja
   return jnp.where(visible[:, None, None], scores, _MASKED)
 
 
-def to_cache(x: jax.Array, dtype: str) -> jax.Array:
-  """What a cache of `dtype` holds: float32, or the bits of bfloat16 as uint16.
-
-  XLA's CPU backend updates a uint16 buffer in place, where it would copy all of a bfloat16 one.
-  """
-  x = x.astype(dtype)
-  return x if dtype == 'float32' else jax.lax.bitcast_convert_type(x, jnp.uint16)
-
-
-def from_cache(x: jax.Array) -> jax.Array:
-  """float32 of what `to_cache` gave; shifting bits is faster on a CPU than products in bfloat16."""
-  if x.dtype == jnp.float32:
-    return x
-  return jax.lax.bitcast_convert_type(x.astype(jnp.uint32) << 16, jnp.float32)
-
-
 def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
                  attended: int | None = None) -> jax.Array:
   """Attention of new tokens over a cache in which a token's slot is its position.
 
   Args:
     q_BxTxHxD: rotated queries.
-    k_NxBxKxDxC: rotated keys as `to_cache` gives them, chunk by chunk of C slots.
+    k_NxBxKxDxC: rotated keys, chunk by chunk of C slots, of any float type.
     v_NxBxKxCxD: values, the same.
     positions_BxT: int32, of the new tokens.
     attended: leading slots to look at where that is known; else the chunks that the furthest
@@ -138,7 +146,7 @@ def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
 
 def _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, chunks: int):
   """`attend_cache` over the first `chunks` chunks; those lie together, nothing is copied."""
-  k, v = from_cache(k_NxBxKxDxC[:chunks]), from_cache(v_NxBxKxCxD[:chunks])
+  k, v = (x[:chunks].astype(jnp.float32) for x in (k_NxBxKxDxC, v_NxBxKxCxD))
   chunks, batch, kv_heads, width, size = k.shape
   length, heads = q_BxTxHxD.shape[1:3]
   group = heads // kv_heads

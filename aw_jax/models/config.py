@@ -29,7 +29,8 @@ class ModelConfig:
       several tokens at once, from which copying is learned far sooner.
     dtype: of matrix products' operands, 'float32' or 'bfloat16'; they accumulate in float32, and
       parameters, norms, softmax and residual stream are float32 always.
-    cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads.
+    cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads on a GPU or
+      TPU; on a CPU, where XLA makes a float32 copy of all of it at every step, 'float32' is faster.
     query_block: queries attended at a time while training; bounds the memory of attention scores.
     remat: recompute each block's activations in the backward pass.
   """

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aw_jax.models.attention import attend_cache, attend_packed, rotate, to_cache
+from aw_jax.models.attention import attend_cache, attend_packed, rotary_table, rotate
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.contract import contract
 
@@ -26,9 +26,9 @@ class LayerCache:
   """What one block remembers.
 
   Attributes:
-    k: [N, B, K, D, C] rotated keys, by position, as `to_cache` gives them; this order and the next
-      make the two products of a decode step batched matrix-vector products over the leading chunks,
-      without a copy.
+    k: [N, B, K, D, C] rotated keys, by position, of the config's cache_dtype; this order and the
+      next make the two products of a decode step batched matrix-vector products over the leading
+      chunks, without a copy.
     v: [N, B, K, C, D] values, by position, the same.
     attention_taps: float32[B, W-1, E] last inputs of the attention's short convolution.
     mlp_taps: float32[B, W-1, E] last inputs of the MLP's short convolution.
@@ -53,7 +53,7 @@ class Cache:
   lengths: jax.Array
 
 
-CHUNK = 128  # slots; a decode step reads a row's cache in units of it
+CHUNK = 256  # slots; a decode step reads a row's cache in units of it
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
@@ -66,8 +66,8 @@ def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
 
   def layer():  # every buffer made anew: one that stands twice could not be donated
     return LayerCache(
-        to_cache(jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size)), c.cache_dtype),
-        to_cache(jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim)), c.cache_dtype),
+        jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype),
+        jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype),
         jnp.zeros(taps, jnp.float32), jnp.zeros(taps, jnp.float32))
 
   return Cache(tuple(layer() for _ in range(c.layers)), jnp.zeros(batch, jnp.int32))
@@ -136,7 +136,7 @@ class Attention(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x_BxTxE, positions_BxT, segment_ids, layer_cache, slots_BxT, attended):
+  def __call__(self, x_BxTxE, positions_BxT, rotary, segment_ids, layer_cache, slots_BxT, attended):
     c = self.config
     batch, length, _ = x_BxTxE.shape
 
@@ -148,16 +148,16 @@ class Attention(nn.Module):
     q = RMSNorm(c.norm_epsilon, name='q_norm')(project('q', c.heads))
     k = RMSNorm(c.norm_epsilon, name='k_norm')(project('k', c.kv_heads))
     v = project('v', c.kv_heads)
-    q, k = (rotate(x, positions_BxT, c.rope_theta) for x in (q, k))
+    q, k = rotate(q, rotary), rotate(k, rotary)
     if layer_cache is None:
       out = attend_packed(q, k, v, segment_ids, c.dtype, c.query_block)
       keys = values = None
     else:
       rows = jnp.arange(batch)[:, None]
       chunk, place = jnp.divmod(slots_BxT, layer_cache.k.shape[-1])
-      new_k, new_v = to_cache(k, c.cache_dtype), to_cache(v, c.cache_dtype)
-      keys = layer_cache.k.at[chunk, rows, :, :, place].set(new_k, mode='drop')
-      values = layer_cache.v.at[chunk, rows, :, place].set(new_v, mode='drop')
+      k, v = k.astype(c.cache_dtype), v.astype(c.cache_dtype)
+      keys = layer_cache.k.at[chunk, rows, :, :, place].set(k, mode='drop')
+      values = layer_cache.v.at[chunk, rows, :, place].set(v, mode='drop')
       out = attend_cache(q, keys, values, positions_BxT, attended)
     kernel = _kernel(self, 'o', (c.heads * c.head_dim, c.width), ('heads', 'embed'))
     out = contract('btf,fe->bte', out.reshape(batch, length, -1), kernel, c.dtype)
@@ -185,8 +185,8 @@ class Block(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x, positions, segment_ids=None, layer_cache=None, slots=None, counts=None,
-               attended=None):
+  def __call__(self, x, positions, rotary, segment_ids=None, layer_cache=None, slots=None,
+               counts=None, attended=None):
     c = self.config
     taps = (None, None) if layer_cache is None else (
         layer_cache.attention_taps, layer_cache.mlp_taps)
@@ -197,7 +197,7 @@ class Block(nn.Module):
     else:
       attention_taps = taps[0]
     out, k, v = Attention(c, name='attention')(
-        h, positions, segment_ids, layer_cache, slots, attended)
+        h, positions, rotary, segment_ids, layer_cache, slots, attended)
     x = x + out
     h = RMSNorm(c.norm_epsilon, name='mlp_norm')(x)
     if c.short_conv_width:
@@ -218,7 +218,7 @@ class Decoder(nn.Module):
     self.embedding = _kernel(self, 'embedding', (c.vocab_size, c.width), ('vocab', 'embed'), 0.02)
     if not c.tied_embeddings:
       self.unembedding = _kernel(self, 'unembedding', (c.vocab_size, c.width), ('vocab', 'embed'))
-    block = nn.remat(Block, static_argnums=(7,)) if c.remat else Block
+    block = nn.remat(Block, static_argnums=(8,)) if c.remat else Block
     self.blocks = [block(c, name=f'layer_{i}') for i in range(c.layers)]
     self.final_norm = RMSNorm(c.norm_epsilon)
 
@@ -233,8 +233,9 @@ class Decoder(nn.Module):
       float32[B, L, E].
     """
     x = self.embedding[tokens_BxL]
+    rotary = self._rotary(positions_BxL, tokens_BxL.shape[1])
     for block in self.blocks:  # remat counts its static argument, so all of them are given
-      x, _ = block(x, positions_BxL, segment_ids_BxL, None, None, None, None)
+      x, _ = block(x, positions_BxL, rotary, segment_ids_BxL, None, None, None, None)
     return self.final_norm(x)
 
   def extend(self, cache: Cache, tokens_BxT: jax.Array, counts_B: jax.Array,
@@ -257,11 +258,17 @@ class Decoder(nn.Module):
     # A slot beyond the last drops the write.
     written = jnp.where(offsets < counts_B[:, None], positions, chunks * size)
     x = self.embedding[tokens_BxT]
+    rotary = self._rotary(positions, chunks * size)
     layers = []
     for block, layer in zip(self.blocks, cache.layers, strict=True):
-      x, layer = block(x, positions, None, layer, written, counts_B, attended)
+      x, layer = block(x, positions, rotary, None, layer, written, counts_B, attended)
       layers.append(layer)
     return self.final_norm(x), Cache(tuple(layers), cache.lengths + counts_B)
+
+  def _rotary(self, positions_BxT: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+    """float32[B, T, D / 2] cosines and sines at positions below `length`."""
+    tables = rotary_table(length, self.config.head_dim, self.config.rope_theta)
+    return tuple(table[positions_BxT] for table in tables)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """float32[..., V] from hidden states of `hidden` or `extend`."""

@@ -58,7 +58,7 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
   """Log-probabilities of sampled completions, each prompt read once for its whole group.
 
   The same computation as sampling: prefill, then the completion over the cached prompt. The cache
-  is float32 whatever the sampler's is: no gradient passes the bits of a bfloat16 one.
+  is float32 whatever the sampler's is: what the gradient passes is not rounded.
 
   Returns:
     float32[N, G, C]; zero beyond a completion's length.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aw_jax.models import decoder
-from aw_jax.models.attention import attend_cache, attend_packed, to_cache
+from aw_jax.models.attention import attend_cache, attend_packed
 from aw_jax.models.config import ModelConfig, ModelConfigError
 from aw_jax.models.decoder import (
   Decoder,
@@ -287,8 +287,7 @@ def test_a_bfloat16_cache_rounds_keys_and_values_alone():
   q, k, v = (rng.normal(size=shape).astype(np.float32)
              for shape in ((2, 1, 4, 8), (3, 2, 2, 8, 5), (3, 2, 2, 5, 8)))
   positions = np.array([[11], [6]])
-  stored = [to_cache(jnp.asarray(x), 'bfloat16') for x in (k, v)]
-  assert {x.dtype for x in stored} == {jnp.dtype('uint16')}
+  stored = [jnp.asarray(x, jnp.bfloat16) for x in (k, v)]
   found = attend_cache(jnp.asarray(q), *stored, jnp.asarray(positions))
   k, v = (np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float64) for x in (k, v))
   for row in range(2):
