@@ -46,7 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
       'workers': 2,
       'train_pool': None,  # or one stage's tasks only: 'cpt', 'sft', 'rl'
       'train_episodes': {'terminal': 2000, 'mcp': 600},
-      'test_episodes': {'terminal': 120, 'mcp': 80},
+      'test_episodes': {'terminal': 120, 'mcp': 80},  # of the split that is evaluated on
       'train_policies': {'expert': 0.1, 'noisy_expert': 0.4, 'explorer': 0.2, 'tracker': 0.3},
       'test_policies': {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4, 'tracker': 0.0},
   })
@@ -64,6 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9)
   config.evaluate = ml_collections.ConfigDict({
+      'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing
       'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
       'max_prompt': 1024, 'bootstrap': 1000,
       'also': (),  # ('cpt_thinking',): after CPT too, with thinking allowed

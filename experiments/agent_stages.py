@@ -155,8 +155,9 @@ def episodes_path(workdir: str, world: str, seed: int, name: str) -> str:
 
 
 def held_out_tasks(config) -> list[Task]:
-  """The test tasks that every agent is evaluated on."""
-  return task_batch(config.domains, 'test', 0, config.agent.evaluation_tasks, config.seed)
+  """The held-out tasks that every agent is evaluated on."""
+  return task_batch(
+      config.domains, config.evaluate.split, 0, config.agent.evaluation_tasks, config.seed)
 
 
 def measure(config, workdir: str) -> dict[str, Any]:

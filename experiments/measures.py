@@ -26,11 +26,11 @@ from experiments import stages
 
 
 def held_out_examples(config, workdir: str) -> list[TurnExample]:
-  """All turns of test episodes, the same for every predictor, in the order they were played.
+  """All turns of held-out episodes, the same for every predictor, in the order they were played.
 
   Of each domain as many whole episodes as have `turns_per_domain` turns, in a random order.
   """
-  examples = turn_examples(stages.read_trajectories(config, workdir, 'test'))
+  examples = turn_examples(stages.read_trajectories(config, workdir, config.evaluate.split))
   chosen = []
   for domain in config.domains:
     lengths = {e.trajectory: e.total_turns for e in examples if e.domain == domain}

@@ -104,24 +104,28 @@ def trajectories_folder(workdir: str, domain: str, split: str) -> str:
 
 
 def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
-  """Collects train and test episodes of every domain; whole shards are kept.
+  """Collects train and held-out episodes of every domain; whole shards are kept.
 
-  Changed-state turns are marked where they are counted, in test episodes: it takes a replay each.
+  Changed-state turns are marked where they are counted, in held-out episodes: it takes a replay
+  each.
   """
   for domain in config.domains:
     if domain not in config.collect.train_episodes:
       raise StageError(f'config.domains: {domain!r} is not one of '
                        f'{", ".join(config.collect.train_episodes)}')
+  if config.evaluate.split not in ('validation', 'test'):
+    raise StageError(
+        f"config.evaluate.split: 'validation' or 'test', is {config.evaluate.split!r}")
   summaries = {}
-  for split in ('train', 'test'):
+  for kind, split in (('train', 'train'), ('test', config.evaluate.split)):
     for domain in config.domains:
       summaries[f'{domain}_{split}'] = collecting.collect(
-          domain, config.collect[f'{split}_episodes'][domain],
+          domain, config.collect[f'{kind}_episodes'][domain],
           trajectories_folder(workdir, domain, split), split=split,
-          policies=dict(config.collect[f'{split}_policies']), seed=config.seed,
+          policies=dict(config.collect[f'{kind}_policies']), seed=config.seed,
           workers=config.collect.workers,
-          pool=config.collect.train_pool if split == 'train' else None,
-          mark_changed_state=split == 'test')
+          pool=config.collect.train_pool if kind == 'train' else None,
+          mark_changed_state=kind == 'test')
   return summaries
 
 

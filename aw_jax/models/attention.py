@@ -133,6 +133,8 @@ def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
     float32[B, T, H, D].
   """
   chunks, *_, size = k_NxBxKxDxC.shape
+  if attended is not None and attended < size:  # of a single chunk no more than that
+    k_NxBxKxDxC, v_NxBxKxCxD = k_NxBxKxDxC[..., :attended], v_NxBxKxCxD[..., :attended, :]
   if attended is not None or chunks == 1:
     return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
                           -(-(attended or size) // size))

@@ -112,9 +112,20 @@ def test_task_batches_go_through_the_domains_without_repeating():
            for task in agent_stages.task_batch(('terminal', 'mcp'), 'train', 4 * index, 4, seed=0)]
   assert [task.domain for task in tasks] == ['terminal', 'mcp'] * 8
   assert len({task.id for task in tasks}) == 16
-  held_out = agent_stages.held_out_tasks(smoke.get_config())
-  assert {task.split for task in held_out} == {'test'}
-  assert not {task.id for task in held_out} & {task.id for task in tasks}
+  config = smoke.get_config()
+  for split in ('test', 'validation'):
+    config.evaluate.split = split
+    held_out = agent_stages.held_out_tasks(config)
+    assert {task.split for task in held_out} == {split}
+    assert not {task.id for task in held_out} & {task.id for task in tasks}
+
+
+def test_nothing_is_evaluated_on_what_was_trained_on(tmp_path):
+  config = smoke.get_config()
+  config.evaluate.split = 'train'
+  with pytest.raises(StageError, match="evaluate.split: 'validation' or 'test', is 'train'"):
+    stages.collect(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())
 
 
 def episodes(workdir, *lines):
