@@ -1,9 +1,10 @@
 r"""Measures the speed of training, decoding, rewards and collection, side by side in one run.
 
 Training and greedy decoding are compared with the same Qwen3 decoder in PyTorch + transformers:
-same sizes, same weights, same batch, same number of new tokens. Systems take turns, so that what
-else the machine does falls on all of them; after a warm-up that compiles, each row gives the median
-and range over the repetitions. Leave the machine alone meanwhile.
+same sizes, same weights, same batch, same number of new tokens. PyTorch has a process of its own,
+and systems take turns, so that what else the machine does falls on all of them; after a warm-up
+that compiles, each row gives the median and range over the repetitions. Leave the machine alone
+meanwhile.
 
   python -m experiments.benchmark --out=benchmark.json
   python -m experiments.benchmark --rows=decode --decode_batch=16 --repetitions=3
@@ -12,6 +13,7 @@ and range over the repetitions. Leave the machine alone meanwhile.
 import dataclasses
 import datetime
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -19,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from typing import Any
 
@@ -125,21 +128,36 @@ def random_params() -> Any:
   return jax.device_get(nn.unbox(init_params(model_config('float32'), jax.random.key(0))))
 
 
-def torch_side():
-  """The module of the PyTorch side, or None where it cannot be had."""
+class TorchSide:
+  """The process in which the PyTorch systems run."""
+
+  def __init__(self):
+    self._process = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))
+
+  def system(self, name: str, kind: str, length: int, **options: Any
+             ) -> Callable[[np.ndarray], Any]:
+    """The same decoder with the same parameters; see `benchmark_torch.set_up`."""
+    config = model_config('float32')
+    model = {'config': huggingface.config_to_qwen3(config), 'length': length,
+             'state_dict': huggingface.to_qwen3_state_dict(random_params(), config)}
+    self._call('set_up', name, kind, model, **options)
+    return lambda tokens: self._call('use', name, tokens)
+
+  def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+    return self._process.submit(_in_torch_process, function, arguments, options).result()
+
+
+def _in_torch_process(function: str, arguments: tuple, options: dict[str, Any]) -> Any:
+  from experiments import benchmark_torch  # there alone
+  return getattr(benchmark_torch, function)(*arguments, **options)
+
+
+def torch_versions() -> dict[str, str]:
+  """Versions of PyTorch and transformers; empty where one is missing."""
   try:
-    from experiments import benchmark_torch
-  except ModuleNotFoundError:
-    return None
-  return benchmark_torch
-
-
-def torch_model(torch_module, length: int):
-  """The same decoder with the same parameters in PyTorch."""
-  config = model_config('float32')
-  return torch_module.build(
-    huggingface.config_to_qwen3(config), huggingface.to_qwen3_state_dict(random_params(), config),
-    length)
+    return {name: metadata.version(name) for name in ('torch', 'transformers')}
+  except metadata.PackageNotFoundError:
+    return {}
 
 
 def our_train_step(dtype: str) -> Callable[[np.ndarray], float]:
@@ -163,16 +181,16 @@ def our_train_step(dtype: str) -> Callable[[np.ndarray], float]:
   return step
 
 
-def measure_train(torch_module) -> list[Measured]:
+def measure_train(torch_side: TorchSide | None) -> list[Measured]:
   """Training tokens/s. Raises RuntimeError where the systems' first losses disagree."""
   tokens = np.random.default_rng(0).integers(
     1, _VOCAB.value, (_BATCH.value, _LENGTH.value), dtype=np.int32)
   steps = {f'aw_jax {dtype}': our_train_step(dtype) for dtype in ('float32', 'bfloat16')}
-  if torch_module:
+  if torch_side:
     for name, autocast in (('float32', False), ('bf16 autocast', True)):
-      steps[f'transformers {name}'] = torch_module.make_train_step(
-        torch_model(torch_module, _LENGTH.value), _OPTIMIZER.peak_lr, _OPTIMIZER.weight_decay,
-        _OPTIMIZER.clip_norm, autocast)
+      steps[f'transformers {name}'] = torch_side.system(
+        f'train {name}', 'train_step', _LENGTH.value, learning_rate=_OPTIMIZER.peak_lr,
+        weight_decay=_OPTIMIZER.weight_decay, clip_norm=_OPTIMIZER.clip_norm, autocast=autocast)
   first = {name: step(tokens) for name, step in steps.items()}
   if max(first.values()) - min(first.values()) > 0.02:
     raise RuntimeError(f'the systems do not train the same model; their first losses: {first}')
@@ -199,15 +217,16 @@ def our_generate(dtype: str) -> Callable[[np.ndarray], np.ndarray]:
   return decode
 
 
-def measure_decode(torch_module) -> list[Measured]:
+def measure_decode(torch_side: TorchSide | None) -> list[Measured]:
   """Decoded tokens/s, prefill included. Raises RuntimeError where a system decoded too few."""
   prompts = np.random.default_rng(1).integers(
     1, _VOCAB.value, (_DECODE_BATCH.value, _PROMPT.value), dtype=np.int32)
   decoders = {f'aw_jax {dtype}': our_generate(dtype) for dtype in ('float32', 'bfloat16')}
-  if torch_module:
+  if torch_side:
     for name, bfloat16 in (('float32', False), ('bfloat16', True)):
-      decoders[f'transformers {name}'] = torch_module.make_generate(
-        torch_model(torch_module, _PROMPT.value + _NEW_TOKENS.value), _NEW_TOKENS.value, bfloat16)
+      decoders[f'transformers {name}'] = torch_side.system(
+        f'decode {name}', 'generate', _PROMPT.value + _NEW_TOKENS.value,
+        new_tokens=_NEW_TOKENS.value, bfloat16=bfloat16)
 
   def run(name):
     tokens = decoders[name](prompts)
@@ -295,13 +314,14 @@ def main(argv):
   rows = [row for row in ROWS if row in _ROWS.value]
   measured, skipped, versions = [], {}, {
     name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')}
-  torch_module = torch_side() if {'train', 'decode'} & set(rows) else None
-  if torch_module:
-    versions |= torch_module.VERSIONS
-  elif {'train', 'decode'} & set(rows):
+  compares = {'train', 'decode'} & set(rows)
+  torch_side = TorchSide() if compares and torch_versions() else None
+  if torch_side:
+    versions |= torch_versions()
+  elif compares:
     skipped['transformers'] = _NO_TORCH
-  run = {'train': lambda: measure_train(torch_module),
-         'decode': lambda: measure_decode(torch_module),
+  run = {'train': lambda: measure_train(torch_side),
+         'decode': lambda: measure_decode(torch_side),
          'rewards': measure_rewards, 'collect': measure_collect}
   for row in rows:
     try:

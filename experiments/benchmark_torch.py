@@ -1,4 +1,8 @@
-"""The PyTorch side of experiments/benchmark.py: Qwen3ForCausalLM of transformers on the CPU."""
+"""The PyTorch side of experiments/benchmark.py: Qwen3ForCausalLM of transformers on the CPU.
+
+It runs in a process of its own: with both in one, PyTorch's import alone slows XLA's decoding by a
+fifth. Systems are made there once (`set_up`) and then used by name (`use`).
+"""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -8,7 +12,25 @@ import numpy as np
 import torch
 import transformers
 
-VERSIONS = {'torch': torch.__version__, 'transformers': transformers.__version__}
+_systems: dict[str, Callable[[np.ndarray], Any]] = {}
+
+
+def set_up(name: str, kind: str, model: Mapping[str, Any], **options: Any) -> None:
+  """Makes a system.
+
+  Args:
+    name: to use it by.
+    kind: 'train_step' or 'generate'.
+    model: arguments of `build`.
+    options: arguments of `make_train_step` or `make_generate`.
+  """
+  make = {'train_step': make_train_step, 'generate': make_generate}[kind]
+  _systems[name] = make(build(**model), **options)
+
+
+def use(name: str, tokens: np.ndarray) -> Any:
+  """Calls a system: a train step's loss, or generated tokens."""
+  return _systems[name](tokens)
 
 
 def build(config: Mapping[str, Any], state_dict: Mapping[str, np.ndarray], length: int):

@@ -172,7 +172,9 @@ def test_broken_episodes_are_left_out(tmp_path):
 
 def test_a_key_that_does_not_exist_is_one_sentence(tmp_path):
   message = refusal('experiments.train', f'--workdir={tmp_path / "run"}', '--config.cpt.stepz=3')
-  assert message == '--config: \'stepz\' Did you mean "steps" instead of "stepz"?'
+  assert message == (
+    '--config.cpt.stepz: there is no \'stepz\' there. Did you mean "steps" instead of "stepz"? '
+    'configs/base.py has all values.')
   assert not (tmp_path / 'run').exists()
 
 
