@@ -135,10 +135,11 @@ def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
   chunks, *_, size = k_NxBxKxDxC.shape
   if attended is not None and attended < size:  # of a single chunk no more than that
     k_NxBxKxDxC, v_NxBxKxCxD = k_NxBxKxDxC[..., :attended], v_NxBxKxCxD[..., :attended, :]
-  if attended is not None or chunks == 1:
+  if attended is not None or chunks <= 2:
     return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
-                          -(-(attended or size) // size))
-  choices = [1 << i for i in range((chunks - 1).bit_length())] + [chunks]
+                          chunks if attended is None else -(-attended // size))
+  # From two on: a program for one chunk alone takes longer to compile than it saves.
+  choices = [1 << i for i in range(1, (chunks - 1).bit_length())] + [chunks]
   needed = jnp.max(positions_BxT) // size + 1
   return jax.lax.switch(
       jnp.searchsorted(jnp.array(choices[:-1]), needed),
