@@ -4,9 +4,9 @@
 
 Most of the training is CPT on new dialogues, with notes of what an action changed, each seen about
 once: a long SFT on the few dialogues of its own pool learned them by heart and got worse on
-held-out tasks (experiments/results). SFT is one pass, at a rate that falls to zero, and the agents,
-three of them, practise on ten times as many tasks as in the quickstart. The worlds, the families and
-the held-out tasks are those of the quickstart.
+held-out tasks (experiments/results). SFT is one pass, at a rate that falls to zero, and the
+agents, three of them, practise on seven times as many tasks as in the quickstart. The worlds, the
+families and the held-out tasks are those of the quickstart.
 """
 
 from configs import base
