@@ -28,12 +28,6 @@ class PrepareError(ValueError):
   """Records cannot be made; the message says why and what to do."""
 
 
-def record_name(stage: str, split: str = 'train') -> str:
-  """The name of a stage's record file: 'cpt', 'sft_candidates', 'rl', 'cpt_validation', ..."""
-  name = 'sft_candidates' if stage == 'sft' else stage
-  return name if split == 'train' else f'{name}_{split}'
-
-
 def prepare(
     trajectories: Sequence[str], out: str, stages: Sequence[str] = pools.STAGES, *,
     vocabulary_path: str | None = None, vocab_size: int = 2048, seq_len: int = 512, seed: int = 0,
@@ -105,7 +99,7 @@ class _Job:
 
   def run(self, stage: str) -> dict[str, Any]:
     """Makes one stage's records, unless they are there; returns their sidecar."""
-    path = records.records_path(self.out, record_name(stage, self.split))
+    path = records.records_path(self.out, records.record_name(stage, self.split))
     request = self._request(stage)
     if os.path.exists(path) and os.path.exists(records.sidecar_path(path)):
       found = records.read_sidecar(path)
@@ -141,7 +135,7 @@ class _Job:
     tasks.register(data_dir, domains, [stage], self.options, self.with_knowledge)
     bar = tqdm.tqdm(
         tasks.read(stage, self.split, self.options.seed),
-        desc=f'prepare {record_name(stage, self.split)}', unit=' examples',
+        desc=f'prepare {records.record_name(stage, self.split)}', unit=' examples',
         disable=not self.progress)
     return (example for example in bar if tally.see(example))
 

@@ -27,6 +27,12 @@ def records_path(directory: str | os.PathLike, name: str) -> str:
   return os.path.join(directory, name + SUFFIX)
 
 
+def record_name(stage: str, split: str = 'train') -> str:
+  """The name of a stage's record file: 'cpt', 'sft_candidates', 'rl', 'cpt_validation', ..."""
+  name = 'sft_candidates' if stage == 'sft' else stage
+  return name if split == 'train' else f'{name}_{split}'
+
+
 def sidecar_path(path: str | os.PathLike) -> str:
   """Where the sidecar of a record file lies."""
   return os.fspath(path).removesuffix(SUFFIX) + '.json'

@@ -157,7 +157,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Episodes and records, made where they are missing."""
+  """Episodes and records, made where they are missing.
+
+  Whole records need no episodes any more: the folder `data` alone can be carried to a machine with
+  an accelerator, which then needs neither sandbox nor TensorFlow.
+  """
+  paths = [records_path(workdir, records.record_name(stage)) for stage in config.data.stages]
+  if all(os.path.exists(records.sidecar_path(path)) for path in paths):
+    return
   collect(config, workdir)
   prepare(config, workdir)
 

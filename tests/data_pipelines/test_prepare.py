@@ -133,7 +133,7 @@ def test_sidecars_report(prepared, folders):
   out, made = prepared
   tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
   for stage, sidecar in made.items():
-    rows = _records(out, prepare.record_name(stage))
+    rows = _records(out, records.record_name(stage))
     assert sidecar['records'] == len(rows) and sidecar['tokenizer'] == tokenizer.fingerprint
     assert (sidecar['stage'], sidecar['seq_len'], sidecar['seed']) == (stage, 384, 7)
     assert sidecar['tokens'] > 0 and sidecar['dropped'] == {}
@@ -314,7 +314,7 @@ def _prove_no_test_task(out, domain: str) -> None:
   test_ids, test_fingerprints = {t.id for t in test}, {_fingerprint(t) for t in test}
   tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
   for stage in pools.STAGES:
-    rows = _records(out, prepare.record_name(stage))
+    rows = _records(out, records.record_name(stage))
     named = [(name, tokens) for r in rows if 'ids' in r for name, tokens, _ in _segments(r)]
     named += [(r['id'], r['prompt'] if 'prompt' in r else dialogue['tokens'])
               for r in rows if 'id' in r for dialogue in r.get('dialogues', ({},))]

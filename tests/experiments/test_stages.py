@@ -11,6 +11,7 @@ import pytest
 
 from aw_jax.trajectories import TrajectoryError
 from configs import base, smoke
+from data_pipelines import records
 from experiments import agent_stages, stages
 from experiments.stages import StageError
 
@@ -105,6 +106,22 @@ def test_missing_stages_say_what_to_run_first(tmp_path):
   with pytest.raises(StageError, match="'dream' is not one of imagined, real, mixed"):
     with agent_stages.open_world(config, str(tmp_path), 'dream', None, None, 1):
       pass
+
+
+def test_whole_records_need_no_episodes(tmp_path, monkeypatch):
+  config = base.get_config()
+  config.data.stages = ('cpt', 'sft')
+  calls = []
+  monkeypatch.setattr(stages, 'collect', lambda *_: calls.append('collect'))
+  monkeypatch.setattr(stages, 'prepare', lambda *_: calls.append('prepare'))
+  for name in ('cpt', 'sft_candidates'):
+    stages.ensure_data(config, str(tmp_path))
+    assert calls == ['collect', 'prepare']
+    calls.clear()
+    path = stages.records_path(str(tmp_path), name)
+    records.write_records(path, [{'id': 'a'}], {})
+  stages.ensure_data(config, str(tmp_path))
+  assert not calls
 
 
 def test_task_batches_go_through_the_domains_without_repeating():
