@@ -24,7 +24,8 @@ def get_config():
   config.collect.train_pool = 'cpt'
   config.data.loss_mask = False
   config.data.stages = ('cpt', 'reasoning', 'agent')
-  config.cpt = base.stage(20000, 2e-2, rows={'cpt': 3, 'reasoning': 11, 'agent': 2})
+  config.cpt = base.stage(30000, 2e-2, rows={'cpt': 3, 'reasoning': 11, 'agent': 2})
   config.cpt.optimizer.update({'warmup_steps': 100, 'schedule': 'linear', 'final_lr_ratio': 0.0})
-  config.cpt.checkpoint_every = 1000
+  config.cpt.update({'log_every': 50, 'checkpoint_every': 1000})
+  config.model.query_block = 512  # what a GPU likes
   return config
