@@ -75,6 +75,8 @@ _WORKERS = flags.DEFINE_integer('workers', os.cpu_count(), 'Processes that colle
 _OPTIMIZER = ml_collections.FrozenConfigDict({
   'name': 'adamw', 'peak_lr': 1e-3, 'warmup_steps': 0, 'total_steps': 1_000_000,
   'schedule': 'constant', 'final_lr_ratio': 0.1, 'weight_decay': 0.1, 'clip_norm': 1.0})
+# Seconds before each measurement: threads of the system before may still wait busily for work.
+_PAUSE = 0.5
 _NO_TORCH = "torch or transformers is missing, no comparison: pip install -e '.[parity]'"
 
 
@@ -108,6 +110,7 @@ def take_turns(
   samples = {name: [] for name in systems}
   rounds = [(i, name) for i in range(repetitions + 1) for name in systems]
   for i, name in tqdm.tqdm(rounds, desc=row, unit='measurement'):
+    time.sleep(_PAUSE)
     start = time.perf_counter()
     amount = systems[name]()
     if i:

@@ -1,7 +1,7 @@
 """Grouped-query attention: blocks of queries while training, a cache while decoding.
 
-Shapes: B batch, L or T tokens, N chunks of C cache slots, H query heads, K key heads, G = H / K,
-D head width.
+Shapes: B batch, L or T tokens, N_i chunks of C slots in part i of a cache, H query heads, K key
+heads, G = H / K, D head width.
 """
 
 import functools
@@ -118,51 +118,95 @@ def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> ja
   return jnp.where(visible[:, None, None], scores, _MASKED)
 
 
-def attend_cache(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
-                 attended: int | None = None) -> jax.Array:
+def write_cache(k_parts, v_parts, k_BxTxKxD, v_BxTxKxD, slots_BxT) -> tuple[tuple, tuple]:
+  """The parts of a cache with new keys and values in their slots.
+
+  What would lie beyond the last slot is dropped.
+
+  Args:
+    k_parts: [N_i, B, K, D, C] each, and v_parts: [N_i, B, K, C, D], as in `attend_cache`.
+    k_BxTxKxD: new rotated keys, and v_BxTxKxD: values.
+    slots_BxT: int32.
+  """
+  rows = jnp.arange(slots_BxT.shape[0])[:, None]
+  chunk, place = jnp.divmod(slots_BxT, k_parts[0].shape[-1])
+  keys, values, start = [], [], 0
+  for k, v in zip(k_parts, v_parts, strict=True):
+    count = k.shape[0]
+    inside = jnp.where(chunk >= start, chunk - start, count)  # a negative index would wrap
+    keys.append(k.at[inside, rows, :, :, place].set(k_BxTxKxD.astype(k.dtype), mode='drop'))
+    values.append(v.at[inside, rows, :, place].set(v_BxTxKxD.astype(v.dtype), mode='drop'))
+    start += count
+  return tuple(keys), tuple(values)
+
+
+def attend_cache(q_BxTxHxD, k_parts, v_parts, positions_BxT, attended: int | None = None
+                 ) -> jax.Array:
   """Attention of new tokens over a cache in which a token's slot is its position.
 
   Args:
     q_BxTxHxD: rotated queries.
-    k_NxBxKxDxC: rotated keys, chunk by chunk of C slots, of any float type.
-    v_NxBxKxCxD: values, the same.
+    k_parts: [N_i, B, K, D, C] rotated keys, chunk by chunk of C slots, of any float type.
+    v_parts: [N_i, B, K, C, D] values, the same.
     positions_BxT: int32, of the new tokens.
-    attended: leading slots to look at where that is known; else the chunks that the furthest
-      position needs, rounded up to a power of two, are chosen at run time.
+    attended: leading slots to look at where that is known; else as many parts as the furthest
+      position needs are chosen at run time.
   Returns:
     float32[B, T, H, D].
   """
-  chunks, *_, size = k_NxBxKxDxC.shape
-  if attended is not None and attended < size:  # of a single chunk no more than that
-    k_NxBxKxDxC, v_NxBxKxCxD = k_NxBxKxDxC[..., :attended], v_NxBxKxCxD[..., :attended, :]
-  if attended is not None or chunks <= 2:
-    return _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT,
-                          chunks if attended is None else -(-attended // size))
-  # From two on: a program for one chunk alone takes longer to compile than it saves.
-  choices = [1 << i for i in range(1, (chunks - 1).bit_length())] + [chunks]
-  needed = jnp.max(positions_BxT) // size + 1
+  if attended is not None:
+    return _attend_parts(
+        q_BxTxHxD, *_leading(k_parts, v_parts, attended), positions_BxT)
+  ends = np.cumsum([k.shape[0] for k in k_parts])
+  needed = jnp.max(positions_BxT) // k_parts[0].shape[-1] + 1
   return jax.lax.switch(
-      jnp.searchsorted(jnp.array(choices[:-1]), needed),
-      [functools.partial(_attend_chunks, chunks=choice) for choice in choices],
-      q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT)
+      jnp.searchsorted(jnp.array(ends[:-1]), needed),
+      [functools.partial(_attend_leading_parts, count=i + 1) for i in range(len(k_parts))],
+      q_BxTxHxD, k_parts, v_parts, positions_BxT)
 
 
-def _attend_chunks(q_BxTxHxD, k_NxBxKxDxC, v_NxBxKxCxD, positions_BxT, chunks: int):
-  """`attend_cache` over the first `chunks` chunks; those lie together, nothing is copied."""
-  k, v = (x[:chunks].astype(jnp.float32) for x in (k_NxBxKxDxC, v_NxBxKxCxD))
-  chunks, batch, kv_heads, width, size = k.shape
+def _leading(k_parts, v_parts, attended: int):
+  """The chunks that hold the first `attended` slots; of a single chunk no more than those."""
+  size = k_parts[0].shape[-1]
+  if attended < size:
+    return (k_parts[0][:1, ..., :attended],), (v_parts[0][:1, ..., :attended, :],)
+  keys, values, rest = [], [], -(-attended // size)
+  for k, v in zip(k_parts, v_parts, strict=True):
+    if rest > 0:
+      keys.append(k[:rest])
+      values.append(v[:rest])
+    rest -= k.shape[0]
+  return tuple(keys), tuple(values)
+
+
+def _attend_leading_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT, count: int):
+  return _attend_parts(q_BxTxHxD, k_parts[:count], v_parts[:count], positions_BxT)
+
+
+def _attend_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT):
+  """`attend_cache` over all of the given parts."""
+  _, batch, kv_heads, width, size = k_parts[0].shape
   length, heads = q_BxTxHxD.shape[1:3]
   group = heads // kv_heads
   q = (q_BxTxHxD * width**-0.5).reshape(batch, length, kv_heads, group, width)
   q_BxKxGTxD = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, width)
-  q_NxBxKxGTxD = jnp.broadcast_to(q_BxKxGTxD, (chunks, *q_BxKxGTxD.shape))
-  scores = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k, 'float32')
-  slots = jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, size)
   positions_BxGT = jnp.tile(positions_BxT, (1, group))
-  visible = slots <= positions_BxGT[:, None, :, None]
-  scores = jnp.where(visible, scores, _MASKED)
-  weights = jnp.exp(scores - jnp.max(scores, axis=(0, -1), keepdims=True))
-  out = jnp.sum(contract('nbkqc,nbkcd->nbkqd', weights, v, 'float32'), axis=0)
-  out /= jnp.sum(weights, axis=(0, -1))[..., None]
+  scores, start = [], 0
+  for k in k_parts:
+    chunks = k.shape[0]
+    q_NxBxKxGTxD = jnp.broadcast_to(q_BxKxGTxD, (chunks, *q_BxKxGTxD.shape))
+    part = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k.astype(jnp.float32), 'float32')
+    slots = start + jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, size)
+    scores.append(jnp.where(slots <= positions_BxGT[:, None, :, None], part, _MASKED))
+    start += chunks * size
+  largest = functools.reduce(
+      jnp.maximum, [jnp.max(part, axis=(0, -1), keepdims=True) for part in scores])
+  out, total = 0.0, 0.0
+  for part, v in zip(scores, v_parts, strict=True):
+    weights = jnp.exp(part - largest)
+    out += jnp.sum(
+        contract('nbkqc,nbkcd->nbkqd', weights, v.astype(jnp.float32), 'float32'), axis=0)
+    total += jnp.sum(weights, axis=(0, -1))
+  out /= total[..., None]
   return out.reshape(batch, kv_heads, group, length, width).transpose(0, 3, 1, 2, 4).reshape(
       batch, length, heads, width)

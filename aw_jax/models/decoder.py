@@ -5,8 +5,8 @@ and ingesting another model's tokens are the same call with a cache, of any numb
 A token's cache slot is its position, so a row is rolled back by making its length smaller, and by
 putting back the taps of its short convolutions.
 
-Shapes: B batch, L tokens of a packed row, T new tokens, N chunks of C cache slots, E width,
-V vocabulary.
+Shapes: B batch, L tokens of a packed row, T new tokens, N_i chunks of C slots in part i of a cache,
+E width, V vocabulary.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aw_jax.models.attention import attend_cache, attend_packed, rotary_table, rotate
+from aw_jax.models.attention import attend_cache, attend_packed, rotary_table, rotate, write_cache
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.contract import contract
 
@@ -26,16 +26,17 @@ class LayerCache:
   """What one block remembers.
 
   Attributes:
-    k: [N, B, K, D, C] rotated keys, by position, of the config's cache_dtype; this order and the
-      next make the two products of a decode step batched matrix-vector products over the leading
-      chunks, without a copy.
-    v: [N, B, K, C, D] values, by position, the same.
+    k: [N_i, B, K, D, C] rotated keys, by position, of the config's cache_dtype: a buffer for each
+      part of the cache (`cache_parts`), so that the first slots can be read alone, without a copy;
+      this order of the axes and the next make the two products of a decode step batched
+      matrix-vector products over the chunks.
+    v: [N_i, B, K, C, D] values, by position, the same.
     attention_taps: float32[B, W-1, E] last inputs of the attention's short convolution.
     mlp_taps: float32[B, W-1, E] last inputs of the MLP's short convolution.
   """
 
-  k: jax.Array
-  v: jax.Array
+  k: tuple[jax.Array, ...]
+  v: tuple[jax.Array, ...]
   attention_taps: jax.Array
   mlp_taps: jax.Array
 
@@ -58,18 +59,32 @@ class Cache:
 CHUNK = 64
 
 
+def cache_parts(slots: int) -> list[tuple[int, int]]:
+  """(chunks, slots of a chunk) of each part of a cache: the parts up to each one double in length.
+
+  From two chunks on: a program for one chunk alone takes longer to compile than it saves.
+  """
+  size = min(slots, CHUNK)
+  rest, parts = -(-slots // size), []
+  while rest:
+    parts.append(min(max(sum(parts), 2), rest))
+    rest -= parts[-1]
+  return [(chunks, size) for chunks in parts]
+
+
 def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
   """An empty cache of at least `slots` tokens a row: chunks of CHUNK, or a single smaller one."""
 
   c = config
-  size = min(slots, CHUNK)
-  chunks = -(-slots // size)
+  parts = cache_parts(slots)
   taps = (batch, max(c.short_conv_width - 1, 0), c.width)
 
   def layer():  # every buffer made anew: one that stands twice could not be donated
     return LayerCache(
-        jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype),
-        jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype),
+        tuple(jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype)
+              for chunks, size in parts),
+        tuple(jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype)
+              for chunks, size in parts),
         jnp.zeros(taps, jnp.float32), jnp.zeros(taps, jnp.float32))
 
   return Cache(tuple(layer() for _ in range(c.layers)), jnp.zeros(batch, jnp.int32))
@@ -80,7 +95,8 @@ def repeat_rows(cache: Cache, times: int) -> Cache:
 
   def repeated(layer: LayerCache) -> LayerCache:
     return LayerCache(
-        jnp.repeat(layer.k, times, axis=1), jnp.repeat(layer.v, times, axis=1),
+        tuple(jnp.repeat(k, times, axis=1) for k in layer.k),
+        tuple(jnp.repeat(v, times, axis=1) for v in layer.v),
         jnp.repeat(layer.attention_taps, times, axis=0), jnp.repeat(layer.mlp_taps, times, axis=0))
 
   return Cache(tuple(map(repeated, cache.layers)), jnp.repeat(cache.lengths, times, axis=0))
@@ -155,11 +171,7 @@ class Attention(nn.Module):
       out = attend_packed(q, k, v, segment_ids, c.dtype, c.query_block)
       keys = values = None
     else:
-      rows = jnp.arange(batch)[:, None]
-      chunk, place = jnp.divmod(slots_BxT, layer_cache.k.shape[-1])
-      k, v = k.astype(c.cache_dtype), v.astype(c.cache_dtype)
-      keys = layer_cache.k.at[chunk, rows, :, :, place].set(k, mode='drop')
-      values = layer_cache.v.at[chunk, rows, :, place].set(v, mode='drop')
+      keys, values = write_cache(layer_cache.k, layer_cache.v, k, v, slots_BxT)
       out = attend_cache(q, keys, values, positions_BxT, attended)
     kernel = _kernel(self, 'o', (c.heads * c.head_dim, c.width), ('heads', 'embed'))
     out = contract('btf,fe->bte', out.reshape(batch, length, -1), kernel, c.dtype)
@@ -245,7 +257,7 @@ class Decoder(nn.Module):
     """Appends tokens to each row of a cache: prefill, one decode step, or another's message.
 
     Args:
-      cache: of N * C slots a row.
+      cache: of so many slots a row.
       tokens_BxT: int32, padded on the right.
       counts_B: int32, how many of the T tokens of each row are real; 0 leaves a row as it is.
       attended: leading slots to look at, where it is known that no row grows beyond; by default
@@ -254,13 +266,13 @@ class Decoder(nn.Module):
       float32[B, T, E] final hidden states (of padding: meaningless), and the longer cache. A row
       must not outgrow its slots: its further tokens would be dropped.
     """
-    chunks, *_, size = cache.layers[0].k.shape
+    slots = sum(k.shape[0] * k.shape[-1] for k in cache.layers[0].k)
     offsets = jnp.arange(tokens_BxT.shape[1])
     positions = cache.lengths[:, None] + offsets
     # A slot beyond the last drops the write.
-    written = jnp.where(offsets < counts_B[:, None], positions, chunks * size)
+    written = jnp.where(offsets < counts_B[:, None], positions, slots)
     x = self.embedding[tokens_BxT]
-    rotary = self._rotary(positions, chunks * size)
+    rotary = self._rotary(positions, slots)
     layers = []
     for block, layer in zip(self.blocks, cache.layers, strict=True):
       x, layer = block(x, positions, rotary, None, layer, written, counts_B, attended)

@@ -287,7 +287,7 @@ def test_a_bfloat16_cache_rounds_keys_and_values_alone():
   q, k, v = (rng.normal(size=shape).astype(np.float32)
              for shape in ((2, 1, 4, 8), (3, 2, 2, 8, 5), (3, 2, 2, 5, 8)))
   positions = np.array([[11], [6]])
-  stored = [jnp.asarray(x, jnp.bfloat16) for x in (k, v)]
+  stored = [(jnp.asarray(x[:2], jnp.bfloat16), jnp.asarray(x[2:], jnp.bfloat16)) for x in (k, v)]
   found = attend_cache(jnp.asarray(q), *stored, jnp.asarray(positions))
   k, v = (np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float64) for x in (k, v))
   for row in range(2):
@@ -323,8 +323,8 @@ def test_rows_without_tokens_stay_as_they_are():
   for now, then in zip(after.layers, before.layers, strict=True):
     for waiting in (0, 2):
       for name in ('k', 'v'):
-        np.testing.assert_array_equal(
-          getattr(now, name)[:, waiting], getattr(then, name)[:, waiting])
+        for part_now, part_then in zip(getattr(now, name), getattr(then, name), strict=True):
+          np.testing.assert_array_equal(part_now[:, waiting], part_then[:, waiting])
       for name in ('attention_taps', 'mlp_taps'):
         np.testing.assert_array_equal(getattr(now, name)[waiting], getattr(then, name)[waiting])
 
@@ -355,6 +355,16 @@ def test_repeated_rows_go_on_by_themselves():
   for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
     np.testing.assert_allclose(
       logits[row], whole[row][length:length + count], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(('slots', 'parts'), [
+  (1, [(1, 1)]), (64, [(1, 64)]), (65, [(2, 64)]), (192, [(2, 64), (1, 64)]),
+  (1280, [(2, 64), (2, 64), (4, 64), (8, 64), (4, 64)])])
+def test_the_parts_of_a_cache_double(slots, parts):
+  assert decoder.cache_parts(slots) == parts
+  layer, *_ = init_cache(CONFIG, 2, slots).layers
+  assert [(k.shape[0], k.shape[-1]) for k in layer.k] == parts
+  assert [(v.shape[0], v.shape[3]) for v in layer.v] == parts
 
 
 def test_every_buffer_of_a_cache_is_its_own():

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
@@ -177,3 +180,37 @@ def test_a_message_read_in_chunks_is_the_message():
     np.testing.assert_allclose(
       jax.nn.log_softmax(jnp.asarray(logits[row])), logprobs_after(context), rtol=0, atol=1e-4)
   np.testing.assert_array_equal(start.hidden[0], after.hidden[0])
+
+
+@given(vocabulary=st.integers(1, 200), seed=st.integers(0, 999), levels=st.sampled_from([2, 1000]))
+@settings(max_examples=40, deadline=None)
+def test_greedy_is_the_first_of_the_likeliest(vocabulary, seed, levels):
+  logits = np.random.default_rng(seed).integers(0, levels, (3, vocabulary)).astype(np.float32)
+  np.testing.assert_array_equal(decode.greedy(jnp.asarray(logits)), logits.argmax(axis=-1))
+
+
+@pytest.mark.parametrize('vocabulary', [5, 64, 200])
+def test_drawn_tokens_follow_the_softmax(vocabulary):
+  """Over one block and several; a chi-squared test, and what has no probability is never drawn."""
+  rng, count = np.random.default_rng(vocabulary), 40_000
+  logits = rng.normal(size=vocabulary).astype(np.float32)
+  logits[rng.permutation(vocabulary)[:vocabulary // 3]] = -np.inf
+  drawn = jax.jit(decode.categorical)(jax.random.key(1), jnp.tile(jnp.asarray(logits), (count, 1)))
+  observed = np.bincount(drawn, minlength=vocabulary)
+  expected = count * np.exp(logits - np.logaddexp.reduce(logits))
+  possible = expected > 0
+  assert observed[~possible].sum() == 0
+  statistic = ((observed - expected)[possible] ** 2 / expected[possible]).sum()
+  assert stats.chi2.sf(statistic, possible.sum() - 1) > 1e-3
+
+
+def test_the_last_and_the_first_number_of_a_draw_find_a_token(monkeypatch):
+  """0 and the largest number below 1 lie within the distribution, whatever rounding does."""
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(256, 200)) * 8, jnp.float32)
+  for number in (0.0, np.nextafter(np.float32(1), np.float32(0))):
+    monkeypatch.setattr(jax.random, 'uniform', lambda key, shape, n=number: jnp.full(shape, n))
+    drawn = np.asarray(decode.categorical(jax.random.key(0), logits))
+    assert (drawn >= 0).all() and (drawn < 200).all()
+    weights = np.exp(np.asarray(logits, np.float64) - np.asarray(logits).max(1, keepdims=True))
+    assert (np.take_along_axis(weights, drawn[:, None], 1) > 0).all()
