@@ -64,6 +64,7 @@ _BATCH = flags.DEFINE_integer('batch', 8, 'Sequences of a training batch.')
 _LENGTH = flags.DEFINE_integer('length', 512, 'Tokens of a training sequence.')
 _STEPS = flags.DEFINE_integer('steps', 3, 'Training steps of one measurement.')
 _DECODE_BATCH = flags.DEFINE_integer('decode_batch', 64, 'Sequences decoded together.')
+_DECODE_CALLS = flags.DEFINE_integer('decode_calls', 3, 'Batches decoded in one measurement.')
 _PROMPT = flags.DEFINE_integer('prompt', 64, 'Tokens of each prompt; prefill is in the time.')
 _NEW_TOKENS = flags.DEFINE_integer('new_tokens', 128, 'Tokens decoded after each prompt.')
 _REWARDS = flags.DEFINE_integer('rewards', 512, 'Predictions judged in one measurement.')
@@ -232,10 +233,11 @@ def measure_decode(torch_side: TorchSide | None) -> list[Measured]:
         new_tokens=_NEW_TOKENS.value, bfloat16=bfloat16)
 
   def run(name):
-    tokens = decoders[name](prompts)
-    if tokens.shape != (_DECODE_BATCH.value, _NEW_TOKENS.value):
-      raise RuntimeError(f'{name} decoded {tokens.shape}')
-    return tokens.size
+    for _ in range(_DECODE_CALLS.value):
+      tokens = decoders[name](prompts)
+      if tokens.shape != (_DECODE_BATCH.value, _NEW_TOKENS.value):
+        raise RuntimeError(f'{name} decoded {tokens.shape}')
+    return _DECODE_CALLS.value * tokens.size
 
   systems = {name: (lambda name=name: run(name)) for name in decoders}
   return take_turns('decode', 'tokens/s', systems, _REPETITIONS.value)
