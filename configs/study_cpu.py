@@ -2,8 +2,8 @@
 
     python -m experiments.quickstart --config=configs/study_cpu.py --workdir=/tmp/study
 
-The base checkpoint knows the worlds; the three stages each see new dialogues about once, at rates
-that fall to zero: a long SFT on few dialogues learned them by heart and got worse on held-out tasks
+The base checkpoint knows the worlds; CPT and SFT see new dialogues once at most, at rates that fall
+to zero: a long SFT on few dialogues learned them by heart and got worse on held-out tasks
 (experiments/results). Most of the time goes to the agents, three of them, which practise on twelve
 times as many tasks as in the quickstart, and to measuring. The worlds, the families and the
 held-out tasks are those of the quickstart.

@@ -101,7 +101,7 @@ class _Job:
     """Makes one stage's records, unless they are there; returns their sidecar."""
     path = records.records_path(self.out, records.record_name(stage, self.split))
     request = self._request(stage)
-    if os.path.exists(path) and os.path.exists(records.sidecar_path(path)):
+    if records.exists(path):
       found = records.read_sidecar(path)
       if all(found.get(key) == value for key, value in request.items()):
         logging.info('%s: already there', path)

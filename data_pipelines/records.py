@@ -38,6 +38,11 @@ def sidecar_path(path: str | os.PathLike) -> str:
   return os.fspath(path).removesuffix(SUFFIX) + '.json'
 
 
+def exists(path: str | os.PathLike) -> bool:
+  """Whether a record file is there, whole."""
+  return os.path.exists(path) and os.path.exists(sidecar_path(path))
+
+
 def encode(record: dict[str, Any]) -> bytes:
   """A record of NumPy arrays, strings, numbers, None and lists of them, as bytes."""
   return flax.serialization.msgpack_serialize(record)

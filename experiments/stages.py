@@ -160,13 +160,29 @@ def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Episodes and records, made where they are missing.
 
   Whole records need no episodes any more: the folder `data` alone can be carried to a machine with
-  an accelerator, which then needs neither sandbox nor TensorFlow.
+  an accelerator, which then needs neither sandbox nor TensorFlow. Raises StageError where records
+  that came without episodes were made for another config.
   """
   paths = [records_path(workdir, records.record_name(stage)) for stage in config.data.stages]
-  if all(os.path.exists(records.sidecar_path(path)) for path in paths):
+  carried = not os.path.exists(os.path.join(workdir, 'trajectories'))
+  if carried and all(map(records.exists, paths)):
+    for path in paths:
+      _require_records_of(config, path)
     return
   collect(config, workdir)
   prepare(config, workdir)
+
+
+def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
+  sidecar = records.read_sidecar(path)
+  wanted = {'config.seed': config.seed, 'config.data.seq_len': config.data.seq_len,
+            'config.data.loss_mask': config.data.loss_mask}
+  for key, value in wanted.items():
+    found = sidecar.get(key.rpartition('.')[2])
+    if found != value:
+      raise StageError(
+          f'{records.sidecar_path(path)}: made with {key} = {json.dumps(found)}, the config says '
+          f'{json.dumps(value)}; carry the records of this config, or use its flags')
 
 
 def load_tokenizer(config: ml_collections.ConfigDict, workdir: str) -> Tokenizer:

@@ -16,6 +16,8 @@ from experiments import commands, stages
 with commands.config_errors():
   _CONFIG = config_flags.DEFINE_config_file(
       'config', 'configs/cpt.py', 'Config file; its `stage` is what is trained.', lock_config=True)
+_DATA_ONLY = flags.DEFINE_bool(
+    'data_only', False, 'Make episodes and records and stop, for training on another machine.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 
 
@@ -26,6 +28,8 @@ def main():
         f"config.stage: 'cpt' or 'sft', is {config.get('stage')!r}; use configs/cpt.py or sft.py")
   stages.claim_workdir(config, _WORKDIR.value)
   stages.ensure_data(config, _WORKDIR.value)
+  if _DATA_ONLY.value:
+    return
   stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
 
 

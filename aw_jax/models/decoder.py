@@ -261,7 +261,7 @@ class Decoder(nn.Module):
       tokens_BxT: int32, padded on the right.
       counts_B: int32, how many of the T tokens of each row are real; 0 leaves a row as it is.
       attended: leading slots to look at, where it is known that no row grows beyond; by default
-        as many as the longest row needs, which is found at run time.
+        the parts of the cache that the longest row reaches, which is found at run time.
     Returns:
       float32[B, T, E] final hidden states (of padding: meaningless), and the longer cache. A row
       must not outgrow its slots: its further tokens would be dropped.

@@ -109,18 +109,18 @@ def greedy(logits_BxV: jax.Array) -> jax.Array:
 
 
 def categorical(key: jax.Array, logits_BxV: jax.Array) -> jax.Array:
-  """int32[B]: tokens drawn from softmax(logits).
+  """int32[B]: tokens drawn from softmax(logits); never one of no probability.
 
-  By the inverse of the cumulative distribution: one uniform number a row, where Gumbel noise takes
-  as many as there are tokens, a quarter of a decode step on a CPU.
+  By the inverse of the cumulative distribution: one uniform number a row, of 2^23 different ones,
+  where Gumbel noise takes as many as there are tokens, a quarter of a decode step on a CPU.
   """
   blocks = _in_blocks(logits_BxV)
   weights = jnp.exp(blocks - jnp.max(blocks, axis=(1, 2), keepdims=True))
-  ends = jnp.cumsum(jnp.sum(weights, axis=-1), axis=-1)
-  drawn = jax.random.uniform(key, ends.shape[:1]) * ends[:, -1]
-  block, before = _search(ends, drawn)
-  inside = jnp.cumsum(_take_block(weights, block), axis=-1)
-  return block * _BLOCK + _search(inside, drawn - before)[0]
+  totals = jnp.sum(weights, axis=-1)
+  drawn = jax.random.uniform(key, totals.shape[:1]) * jnp.sum(totals, axis=-1)
+  block, rest = _search(totals, drawn)
+  place, _ = _search(_take_block(weights, block), rest)
+  return block * _BLOCK + place
 
 
 def _in_blocks(logits_BxV: jax.Array) -> jax.Array:
@@ -134,15 +134,19 @@ def _take_block(blocks: jax.Array, block_B: jax.Array) -> jax.Array:
   return jnp.take_along_axis(blocks, block_B[:, None, None], axis=1)[:, 0]
 
 
-def _search(ends_BxN: jax.Array, value_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The first interval whose end is above the value, and where that interval begins.
+def _search(weights_BxN: jax.Array, value_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Where in consecutive intervals of these lengths a value lies: which, and how far into it.
 
-  Values are kept below the last end: rounding may bring them there, where there is no interval.
+  Only intervals of some length are found, whatever rounding does to their ends; a value beyond the
+  last one lies in the last one.
   """
-  value = jnp.minimum(value_B, jnp.nextafter(ends_BxN[:, -1], 0.0))
-  index = jnp.sum(ends_BxN <= value[:, None], axis=-1)
-  begins = jnp.take_along_axis(ends_BxN, jnp.maximum(index - 1, 0)[:, None], axis=1)[:, 0]
-  return index, jnp.where(index > 0, begins, 0.0)
+  ends = jnp.cumsum(weights_BxN, axis=-1)
+  possible = weights_BxN > 0
+  last = jnp.max(jnp.where(possible, ends, 0.0), axis=-1)
+  value = jnp.minimum(value_B, jnp.nextafter(last, 0.0))
+  index = jnp.argmax(possible & (ends > value[:, None]), axis=-1)
+  begins = jnp.take_along_axis(ends - weights_BxN, index[:, None], axis=1)[:, 0]
+  return index, jnp.maximum(value - begins, 0.0)
 
 
 def decode_turn(model: Decoder, params: Any, speaker: Speaker, key: jax.Array, speaks_B: jax.Array,

@@ -109,19 +109,27 @@ def test_missing_stages_say_what_to_run_first(tmp_path):
 
 
 def test_whole_records_need_no_episodes(tmp_path, monkeypatch):
+  """Carried alone, and of this config; where there are episodes, they decide."""
   config = base.get_config()
   config.data.stages = ('cpt', 'sft')
   calls = []
   monkeypatch.setattr(stages, 'collect', lambda *_: calls.append('collect'))
   monkeypatch.setattr(stages, 'prepare', lambda *_: calls.append('prepare'))
+  made = {'seed': 0, 'seq_len': 1024, 'loss_mask': True}
   for name in ('cpt', 'sft_candidates'):
     stages.ensure_data(config, str(tmp_path))
     assert calls == ['collect', 'prepare']
     calls.clear()
-    path = stages.records_path(str(tmp_path), name)
-    records.write_records(path, [{'id': 'a'}], {})
+    records.write_records(stages.records_path(str(tmp_path), name), [{'id': 'a'}], made)
   stages.ensure_data(config, str(tmp_path))
   assert not calls
+  config.data.loss_mask = False
+  with pytest.raises(StageError, match='cpt.json: made with config.data.loss_mask = true, the '
+                                       'config says false'):
+    stages.ensure_data(config, str(tmp_path))
+  (tmp_path / 'trajectories').mkdir()
+  stages.ensure_data(config, str(tmp_path))
+  assert calls == ['collect', 'prepare']
 
 
 def test_task_batches_go_through_the_domains_without_repeating():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aw_jax.models import decoder
-from aw_jax.models.attention import attend_cache, attend_packed
+from aw_jax.models.attention import _leading, attend_cache, attend_packed
 from aw_jax.models.config import ModelConfig, ModelConfigError
 from aw_jax.models.decoder import (
   Decoder,
@@ -338,6 +338,17 @@ def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
   leading, _ = extend(CONFIG, random_params(CONFIG), cache, rows, np.array([6, 4, 0]), 6)
   np.testing.assert_allclose(all_slots[0], leading[0], rtol=0, atol=1e-5)
   np.testing.assert_allclose(all_slots[1, :4], leading[1, :4], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(('attended', 'expected'), [
+  (1, [(1, 1)]), (2, [(1, 2)]), (3, [(1, 3)]), (4, [(2, 3)]), (7, [(2, 3), (1, 3)]),
+  (12, [(2, 3), (2, 3)]), (20, [(2, 3), (2, 3), (3, 3)]), (27, [(2, 3), (2, 3), (4, 3), (1, 3)])])
+def test_no_more_than_the_leading_slots_are_looked_at(attended, expected, monkeypatch):
+  monkeypatch.setattr(decoder, 'CHUNK', 3)
+  layer, *_ = init_cache(CONFIG, 2, 27).layers
+  keys, values = _leading(layer.k, layer.v, attended)
+  assert [(k.shape[0], k.shape[-1]) for k in keys] == expected
+  assert [(v.shape[0], v.shape[3]) for v in values] == expected
 
 
 def test_repeated_rows_go_on_by_themselves():

@@ -204,13 +204,16 @@ def test_drawn_tokens_follow_the_softmax(vocabulary):
   assert stats.chi2.sf(statistic, possible.sum() - 1) > 1e-3
 
 
-def test_the_last_and_the_first_number_of_a_draw_find_a_token(monkeypatch):
-  """0 and the largest number below 1 lie within the distribution, whatever rounding does."""
-  rng = np.random.default_rng(0)
-  logits = jnp.asarray(rng.normal(size=(256, 200)) * 8, jnp.float32)
-  for number in (0.0, np.nextafter(np.float32(1), np.float32(0))):
-    monkeypatch.setattr(jax.random, 'uniform', lambda key, shape, n=number: jnp.full(shape, n))
-    drawn = np.asarray(decode.categorical(jax.random.key(0), logits))
-    assert (drawn >= 0).all() and (drawn < 200).all()
-    weights = np.exp(np.asarray(logits, np.float64) - np.asarray(logits).max(1, keepdims=True))
-    assert (np.take_along_axis(weights, drawn[:, None], 1) > 0).all()
+@pytest.mark.parametrize('number', [0.0, 0.5, np.nextafter(np.float32(1), np.float32(0))])
+@pytest.mark.parametrize('vocabulary', [64, 205, 1024])
+def test_what_has_no_probability_is_never_drawn(vocabulary, number, monkeypatch):
+  """At both ends of the uniform numbers too, where rounding decides: in holes, in whole blocks."""
+  monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, number))
+  rng = np.random.default_rng(vocabulary)
+  logits = (8 * rng.normal(size=(512, vocabulary))).astype(np.float32)
+  logits[rng.random(logits.shape) < 0.5] = -np.inf
+  logits[::2, :vocabulary // 3] = -np.inf
+  logits[::3, -vocabulary // 3:] = -np.inf
+  logits[:, vocabulary // 2] = 0.0  # something is possible
+  drawn = np.asarray(decode.categorical(jax.random.key(0), jnp.asarray(logits)))
+  assert np.isfinite(np.take_along_axis(logits, drawn[:, None], axis=1)).all()

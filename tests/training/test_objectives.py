@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aw_jax.models import decoder
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.training import objectives
@@ -131,9 +132,11 @@ def test_completions_of_a_shared_prompt_equal_each_sequence_alone():
     np.testing.assert_array_equal(found[n, g, count:], 0)
 
 
-@pytest.mark.parametrize('cache_dtype', ['float32', 'bfloat16'])
-def test_gradients_of_completions_reach_keys_and_values(cache_dtype):
-  """Whatever the sampler's cache holds, the gradient is that of the whole sequence."""
+@pytest.mark.parametrize(('cache_dtype', 'chunk'), [
+  ('float32', 64), ('bfloat16', 64), ('float32', 2)])
+def test_gradients_of_completions_reach_keys_and_values(cache_dtype, chunk, monkeypatch):
+  """Whatever the sampler's cache holds, in one part or three, it is that of the whole sequence."""
+  monkeypatch.setattr(decoder, 'CHUNK', chunk)
   batch = completions()
   model = Decoder(dataclasses.replace(CONFIG, cache_dtype=cache_dtype))
   n, g = 1, 0
