@@ -60,14 +60,15 @@ CHUNK = 64
 
 
 def cache_parts(slots: int) -> list[tuple[int, int]]:
-  """(chunks, slots of a chunk) of each part of a cache: the parts up to each one double in length.
+  """(chunks, slots of a chunk) of each part of a cache: each makes it four times as long.
 
-  From two chunks on: a program for one chunk alone takes longer to compile than it saves.
+  From two chunks on. How far a cache is read is chosen among its parts, and the program for each
+  choice has to be compiled: with parts that double, a rollout took twice as long to compile.
   """
   size = min(slots, CHUNK)
   rest, parts = -(-slots // size), []
   while rest:
-    parts.append(min(max(sum(parts), 2), rest))
+    parts.append(min(max(3 * sum(parts), 2), rest))
     rest -= parts[-1]
   return [(chunks, size) for chunks in parts]
 

@@ -342,7 +342,7 @@ def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
 
 @pytest.mark.parametrize(('attended', 'expected'), [
   (1, [(1, 1)]), (2, [(1, 2)]), (3, [(1, 3)]), (4, [(2, 3)]), (7, [(2, 3), (1, 3)]),
-  (12, [(2, 3), (2, 3)]), (20, [(2, 3), (2, 3), (3, 3)]), (27, [(2, 3), (2, 3), (4, 3), (1, 3)])])
+  (12, [(2, 3), (2, 3)]), (20, [(2, 3), (5, 3)]), (27, [(2, 3), (6, 3), (1, 3)])])
 def test_no_more_than_the_leading_slots_are_looked_at(attended, expected, monkeypatch):
   monkeypatch.setattr(decoder, 'CHUNK', 3)
   layer, *_ = init_cache(CONFIG, 2, 27).layers
@@ -370,8 +370,9 @@ def test_repeated_rows_go_on_by_themselves():
 
 @pytest.mark.parametrize(('slots', 'parts'), [
   (1, [(1, 1)]), (64, [(1, 64)]), (65, [(2, 64)]), (192, [(2, 64), (1, 64)]),
-  (1280, [(2, 64), (2, 64), (4, 64), (8, 64), (4, 64)])])
-def test_the_parts_of_a_cache_double(slots, parts):
+  (512, [(2, 64), (6, 64)]), (1280, [(2, 64), (6, 64), (12, 64)]),
+  (2112, [(2, 64), (6, 64), (24, 64), (1, 64)])])
+def test_each_part_makes_a_cache_four_times_as_long(slots, parts):
   assert decoder.cache_parts(slots) == parts
   layer, *_ = init_cache(CONFIG, 2, slots).layers
   assert [(k.shape[0], k.shape[-1]) for k in layer.k] == parts
