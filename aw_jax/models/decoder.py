@@ -63,7 +63,8 @@ def cache_parts(slots: int) -> list[tuple[int, int]]:
   """(chunks, slots of a chunk) of each part of a cache: each makes it four times as long.
 
   From two chunks on. How far a cache is read is chosen among its parts, and the program for each
-  choice has to be compiled: with parts that double, a rollout took twice as long to compile.
+  choice has to be compiled: with parts that double, a rollout took nearly twice as long to compile
+  as with a single buffer.
   """
   size = min(slots, CHUNK)
   rest, parts = -(-slots // size), []
