@@ -1,17 +1,20 @@
-"""Device mesh, logical axis rules, and the check that nothing large is left replicated."""
+"""Device mesh, logical axis rules, work split by rows, and a check for large replicated arrays."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
+ROW_AXES = ('data', 'fsdp')
 # Parameters are split over 'fsdp' along their embedding axis and over 'tensor' along the other one;
 # batches over everything that does not split a matrix product.
 AXIS_RULES = (
-    ('batch', ('data', 'fsdp')), ('embed', 'fsdp'), ('heads', 'tensor'), ('mlp', 'tensor'),
+    ('batch', ROW_AXES), ('embed', 'fsdp'), ('heads', 'tensor'), ('mlp', 'tensor'),
     ('vocab', 'tensor'),
 )
 LARGE_ARRAY_BYTES = 1 << 20
@@ -21,7 +24,7 @@ class PartitioningError(ValueError):
   """The mesh does not fit the devices, or a large array is replicated."""
 
 
-def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   """A mesh over all devices; one size may be -1, what is left.
 
   Raises:
@@ -47,6 +50,33 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows over all data axes."""
   return NamedSharding(mesh, nn.logical_to_mesh_axes(('batch',), AXIS_RULES))
+
+
+def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
+  """`function(shared, rows)`, each device on its own rows and at its own pace; to be traced by jit.
+
+  Loops whose length depends on the data, as in decoding, end on each device with its own rows, and
+  no step waits for another device. On a CPU, where JAX's devices are threads, two small models side
+  by side decode half again as much as one model on two threads.
+
+  Args:
+    function: of arrays with the same number of rows in front; so are those that it returns, with
+      that number or a multiple of it.
+    shared: arrays that every device needs whole, such as parameters.
+    rows: arrays; filled up with zeros to a multiple of the devices. They are split over `ROW_AXES`
+      of the mesh that is set, else over all devices.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  mesh = make_mesh() if mesh.empty else mesh
+  count = len(jax.tree.leaves(rows)[0])
+  missing = -count % (mesh.shape['data'] * mesh.shape['fsdp'])
+  padded = jax.tree.map(
+      lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), rows)
+  split = PartitionSpec(ROW_AXES)
+  out = jax.shard_map(
+      function, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split,
+      axis_names=set(ROW_AXES), check_vma=False)(shared, padded)
+  return jax.tree.map(lambda x: x[:len(x) // (count + missing) * count], out)
 
 
 def param_shardings(boxed: Any, mesh: Mesh) -> Any:

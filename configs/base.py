@@ -18,7 +18,7 @@ def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
           'name': 'muon', 'peak_lr': peak_lr, 'warmup_steps': 20, 'schedule': 'cosine',
           'final_lr_ratio': 0.1, 'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
       },
-      'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1}, **fields,
+      'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1}, **fields,
   })
 
 

@@ -47,6 +47,7 @@ from aw_jax.tokenizer import END_PREDICTED, PREDICTED
 from aw_jax.training import objectives
 from aw_jax.training.optimizer import make_optimizer
 from aw_jax.training.state import init_state, make_train_step
+from experiments import commands
 
 ROWS = ('train', 'decode', 'rewards', 'collect')
 _ROWS = flags.DEFINE_multi_enum('rows', list(ROWS), ROWS, 'What to measure; may be repeated.')
@@ -210,7 +211,9 @@ def measure_train(torch_side: TorchSide | None) -> list[Measured]:
 
 def our_generate(dtype: str) -> Callable[[np.ndarray], np.ndarray]:
   """Greedy decoding by the sampler of every stage."""
-  model, params = Decoder(model_config(dtype)), jax.device_put(random_params())
+  model = Decoder(model_config(dtype))
+  params = jax.device_put(
+    random_params(), partitioning.replicated(partitioning.make_mesh()))
 
   def decode(prompts: np.ndarray) -> np.ndarray:
     turn = generate(
@@ -316,6 +319,7 @@ def table(measured: list[Measured]) -> str:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  commands.use_two_cpu_devices()
   rows = [row for row in ROWS if row in _ROWS.value]
   measured, skipped, versions = [], {}, {
     name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')}

@@ -1,4 +1,4 @@
-"""What the commands share: one clear sentence for an expected error, and huge pages."""
+"""What the commands share: one clear sentence for an expected error, CPU devices, huge pages."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 from absl import app, logging
 
 EXPECTED = (ValueError, RuntimeError, OSError)
@@ -14,6 +15,7 @@ EXPECTED = (ValueError, RuntimeError, OSError)
 def run(main: Callable[[], None], command: str) -> None:
   """Parses the flags and runs `main`, each of the library's own errors as one sentence."""
   use_huge_pages()
+  use_two_cpu_devices()
 
   def checked_main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
@@ -40,6 +42,17 @@ def use_huge_pages() -> None:
       return
   os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
   os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def use_two_cpu_devices() -> None:
+  """Makes two JAX devices of a CPU that has two cores or more; JAX_NUM_CPU_DEVICES says otherwise.
+
+  Small models decode half again as fast on two devices as on one that uses both cores: see
+  `partitioning.by_rows`. Batches of an even number of rows can be split over two and not always
+  over more.
+  """
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    jax.config.update('jax_num_cpu_devices', min(2, os.cpu_count() or 1))
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

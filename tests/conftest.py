@@ -16,6 +16,7 @@ import subprocess
 
 # The tolerances of the tests are those of float32 on a CPU; JAX_PLATFORMS=cuda tries another.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')  # as in the commands on two cores or more
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 import hypothesis

@@ -1,7 +1,8 @@
 """Run by test_partitioning.py in a process with eight CPU devices: OUT MESH...
 
-Writes as JSON: the first step's loss and gradients on each mesh against the first one's, shardings
-on a mesh of 2 x 2 x 2, what `assert_sharded` says, and where a sharded checkpoint lies.
+Writes as JSON: the first step's loss and gradients on each mesh against the first one's, samples on
+each mesh, shardings on a mesh of 2 x 2 x 2, what `assert_sharded` says, and where a sharded
+checkpoint lies.
 """
 
 import json
@@ -18,7 +19,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
-from aw_jax.models.decoder import init_params
+from aw_jax.models.decoder import Decoder, init_params
+from aw_jax.sampling.decode import generate
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import objectives, optimizer
 from aw_jax.training.checkpoints import Checkpointer
@@ -77,6 +79,24 @@ def steps(meshes):
   return found, state
 
 
+def samples(meshes):
+  """Greedy and drawn tokens of three prompts, two of each: on each mesh, and with none set."""
+  def draw(params):
+    return {str(temperature): np.asarray(generate(
+      Decoder(CONFIG), params, batch()['tokens'][:3], np.array([16, 3, 9]), jax.random.key(0),
+      group=2, stop=7, max_tokens=12, temperature=temperature).tokens).tolist()
+      for temperature in (0.0, 1.0)}
+
+  found = {'none set': draw(random_params())}
+  for sizes in meshes:
+    mesh = make_mesh(sizes)
+    with jax.set_mesh(mesh):
+      boxed = jax.eval_shape(lambda key: init_params(CONFIG, key), jax.random.key(0))
+      found[sizes] = draw(
+        jax.device_put(random_params(), partitioning.param_shardings(boxed, mesh)))
+  return found
+
+
 def shardings():
   config = ml_collections.ConfigDict({
     'name': 'adamw', 'peak_lr': 1.0, 'warmup_steps': 1, 'total_steps': 2, 'schedule': 'constant',
@@ -112,7 +132,7 @@ def main():
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
   with open(out, 'w', encoding='utf-8') as file:
     json.dump({
-      'steps': found, 'shardings': shardings(),
+      'steps': found, 'samples': samples(meshes), 'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
       'checkpoint': folder,

@@ -21,7 +21,7 @@ def on_eight_devices(tmp_path_factory):
   """What `eight_devices.py` found: the devices of a process are fixed when it starts."""
   out = tmp_path_factory.mktemp('partitioning') / 'found.json'
   environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8',
     'PYTHONPATH': str(HERE.parent)}
   subprocess.run(
     [sys.executable, HERE / 'eight_devices.py', out, *MESHES], cwd=HERE.parent, env=environment,
@@ -37,6 +37,14 @@ def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, mesh):
   assert many['relative_error'].keys() == one['relative_error'].keys()
   for name, error in many['relative_error'].items():
     assert error < 1e-5, f'gradient of {name}'
+
+
+@pytest.mark.parametrize('mesh', [*MESHES[1:], 'none set'])
+def test_samples_do_not_depend_on_the_mesh(on_eight_devices, mesh):
+  """Three prompts, so that most of eight devices have none; greedy and drawn, parameters split."""
+  one, many = (on_eight_devices['samples'][name] for name in (MESHES[0], mesh))
+  assert many == one
+  assert one['0.0'] != one['1.0']
 
 
 def test_shardings_are_the_golden_ones(on_eight_devices):
@@ -61,8 +69,8 @@ def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):
   assert on_eight_devices['sharded'] == on_eight_devices['small'] == ''
 
 
-def test_a_checkpoint_of_eight_devices_is_read_on_one(on_eight_devices):
-  """In a process of one device: this one."""
+def test_a_checkpoint_of_eight_devices_is_read_on_fewer(on_eight_devices):
+  """In a process of two devices: this one."""
   from aw_jax.training.checkpoints import load_params
   params, _, _ = load_params(on_eight_devices['checkpoint'])
   total = sum(float(abs(x).sum()) for x in _leaves(params))
@@ -76,13 +84,13 @@ def _leaves(tree):
 
 
 @pytest.mark.parametrize('sizes', [
-  {'data': 3}, {'data': 2, 'fsdp': 1}, {'tensor': 5}, {'data': 0}, {'data': -1, 'fsdp': -1}])
+  {'data': 3}, {'data': 1, 'fsdp': 1}, {'tensor': 5}, {'data': 0}, {'data': -1, 'fsdp': -1}])
 def test_a_mesh_that_does_not_fit_is_one_sentence(sizes):
-  with pytest.raises(PartitioningError, match=r'^mesh data=.* does not divide 1 devices$'):
+  with pytest.raises(PartitioningError, match=r'^mesh data=.* does not divide 2 devices$'):
     partitioning.make_mesh(**sizes)
 
 
-def test_on_one_device_nothing_is_refused():
+def test_where_the_mesh_splits_no_parameters_nothing_is_refused():
   import jax.numpy as jnp
   mesh = partitioning.make_mesh()
   partitioning.assert_sharded({'table': jnp.zeros((1024, 1024))}, mesh)

@@ -1,8 +1,9 @@
 """The jitted rollout of an agent in a world model (DESIGN.md section 3): one XLA program.
 
-Both models sit on the same mesh. Phases alternate: agents speak until their turn ends, worlds
-answer, and each model's cache ingests what the other said. Finished rows are masked, and nothing
-returns to the host before the whole batch of episodes, hidden check included, is done.
+Every device plays its own tasks, at its own pace, with both models. Phases alternate: agents speak
+until their turn ends, worlds answer, and each model's cache ingests what the other said. Finished
+rows are masked, and nothing returns to the host before the whole batch of episodes, hidden check
+included, is done.
 
 Shapes: N tasks, G episodes of each, B = N * G rows, K turns, A / O tokens of an action / an
 observation at most, S agent cache slots.
@@ -18,7 +19,15 @@ import jax.numpy as jnp
 
 from aw_jax.imagination.markup import Markup, compose, first, reserved_between
 from aw_jax.models.decoder import Decoder
-from aw_jax.sampling.decode import Speaker, decode_turn, ingest_message, prefill
+from aw_jax.partitioning import by_rows
+from aw_jax.sampling.decode import (
+    Speaker,
+    decode_turn,
+    fold_in,
+    ingest_message,
+    prefill,
+    row_keys,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +160,11 @@ class _Record:
         logprobs=record.logprobs.at[rows, where].set(logprobs, mode='drop'))
 
 
-def _answer(model, params, world: Speaker, message, counts, key, markup, config, temperature):
+def _answer(model, params, world: Speaker, message, counts, keys, markup, config, temperature):
   """The world reads a message and answers it."""
   world = ingest_message(model, params, world, message, counts)
   speaks = counts > 0
-  world, turn = decode_turn(model, params, world, key, speaks, stop=markup.end,
+  world, turn = decode_turn(model, params, world, keys, speaks, stop=markup.end,
                             max_tokens=config.max_answer, temperature=temperature)
   observation, lengths, valid = _observation(turn, markup, config)
   return world, observation, lengths, valid & speaks
@@ -176,6 +185,18 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
     markup: ids of the chat markup; both models share one vocabulary.
     config: sizes and temperatures.
   """
+  def play(shared, rows):
+    (agent_params, world_params, key), (prompts, numbers) = shared, rows
+    return _play(agent_model, agent_params, world_model, world_params, prompts,
+                 row_keys(key, numbers, config.group), markup, config)
+
+  numbers = jnp.arange(len(prompts.turns))
+  return by_rows(play, (agent_params, world_params, key), (prompts, numbers))
+
+
+def _play(agent_model, agent_params, world_model, world_params, prompts, keys, markup, config
+          ) -> Rollout:
+  """`rollout` on one device; `keys` are those of its rows."""
   group = config.group
   rows = prompts.agent.shape[0] * group
   agent = prefill(agent_model, agent_params, prompts.agent, prompts.agent_lengths,
@@ -201,9 +222,9 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
   def play_turn(carry):
     agent, world, record, turns, active, broken, submitted, index = carry
     starts = agent.cache.lengths
-    turn_key = jax.random.fold_in(key, index)
+    turn_keys = fold_in(keys, index)
     agent, action = decode_turn(
-        agent_model, agent_params, agent, jax.random.fold_in(turn_key, 0), active,
+        agent_model, agent_params, agent, fold_in(turn_keys, 0), active,
         stop=markup.end, max_tokens=config.max_action, temperature=config.agent_temperature)
     record = record.write(starts, action.tokens, action.lengths, action.logprobs)
     submits = active & (action.tokens[:, 0] == markup.submit)
@@ -216,7 +237,7 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
     message, counts = compose(markup.user, action.tokens, action.lengths, header)
     world, observation, lengths, valid = _answer(
         world_model, world_params, world, message, jnp.where(asks, counts, 0),
-        jax.random.fold_in(turn_key, 1), markup, config, config.world_temperature)
+        fold_in(turn_keys, 1), markup, config, config.world_temperature)
     broken |= asks & ~valid
     message, counts = compose(markup.user, observation, lengths, (markup.end, *markup.assistant))
     last_turn = index + 1 >= prompts.turns
@@ -240,6 +261,6 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
   message, counts = compose((), prompts.check, prompts.check_lengths, header)
   _, check, check_lengths, checked = _answer(
       world_model, world_params, world, message, jnp.where(asked, counts, 0),
-      jax.random.fold_in(key, config.turns), markup, config, 0.0)
+      None, markup, config, 0.0)
   return Rollout(record.tokens, agent.cache.lengths, record.speaker, record.logprobs, *turns,
                  check, check_lengths, checked, submitted)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from aw_jax.imagination.markup import Markup, compose, reserved_between
 from aw_jax.models.decoder import Decoder
+from aw_jax.partitioning import by_rows
 from aw_jax.sampling.decode import (
     Speaker,
     Turn,
@@ -98,12 +99,12 @@ def _is_thinking(turn: Turn, markup: Markup) -> jax.Array:
   return turn.stopped & ((turn.lengths == 1) | thinking)
 
 
-def _think(model, params, speaker: Speaker, active, key, markup, limits
+def _think(model, params, speaker: Speaker, active, markup, limits
            ) -> tuple[Speaker, Turn, jax.Array]:
   """Up to where the observation begins; a row whose thinking has no form goes on without any."""
   asked = speaker
   speaker, thought = decode_turn(
-      model, params, speaker, key, active, stop=markup.predicted,
+      model, params, speaker, None, active, stop=markup.predicted,
       max_tokens=limits.max_thinking, temperature=0.0)
   valid = _is_thinking(thought, markup)
   astray = active & ~valid
@@ -124,12 +125,17 @@ def answer_turns(model: Decoder, params: Any, played: Played, markup: Markup, li
     markup: ids of the chat markup.
     limits: of context and answers.
   """
+  return by_rows(
+      lambda params, played: _answer_turns(model, params, played, markup, limits), params, played)
+
+
+def _answer_turns(model, params, played: Played, markup, limits) -> Answers:
+  """`answer_turns` on one device."""
   rows, turns = played.action_lengths.shape
   thinks = limits.max_thinking > 0
   header = markup.assistant + (() if thinks else (markup.predicted,))
   slots = limits.context + limits.max_thinking + limits.max_tokens
   speaker = prefill(model, params, played.system, played.system_lengths, slots)
-  key = jax.random.key(0)  # greedy: nothing is drawn
 
   def answer_turn(carry):
     speaker, answers, active, index = carry
@@ -142,9 +148,9 @@ def answer_turns(model: Decoder, params: Any, played: Played, markup: Markup, li
                    jnp.zeros(rows, jnp.int32), active)
     valid = active
     if thinks:
-      speaker, thought, valid = _think(model, params, speaker, active, key, markup, limits)
+      speaker, thought, valid = _think(model, params, speaker, active, markup, limits)
     spoken, text = decode_turn(
-        model, params, speaker, key, active, stop=markup.end, max_tokens=limits.max_tokens,
+        model, params, speaker, None, active, stop=markup.end, max_tokens=limits.max_tokens,
         temperature=0.0)
     logprobs = jnp.sum(thought.logprobs, axis=1) + jnp.sum(text.logprobs, axis=1)
     speaker = rewind(spoken, speaker, active)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from aw_jax.models.decoder import Cache, Decoder, init_cache, repeat_rows, token_logprobs
+from aw_jax.partitioning import by_rows
 
 
 @flax.struct.dataclass
@@ -108,8 +109,8 @@ def greedy(logits_BxV: jax.Array) -> jax.Array:
   return block * _BLOCK + jnp.argmax(_take_block(blocks, block), axis=-1)
 
 
-def categorical(key: jax.Array, logits_BxV: jax.Array) -> jax.Array:
-  """int32[B]: tokens drawn from softmax(logits); never one of no probability.
+def categorical(keys_B: jax.Array, logits_BxV: jax.Array) -> jax.Array:
+  """int32[B]: tokens drawn from softmax(logits), a key each; never one of no probability.
 
   By the inverse of the cumulative distribution: one uniform number a row, of 2^23 different ones,
   where Gumbel noise takes as many as there are tokens, a quarter of a decode step on a CPU.
@@ -117,7 +118,7 @@ def categorical(key: jax.Array, logits_BxV: jax.Array) -> jax.Array:
   blocks = _in_blocks(logits_BxV)
   weights = jnp.exp(blocks - jnp.max(blocks, axis=(1, 2), keepdims=True))
   totals = jnp.sum(weights, axis=-1)
-  drawn = jax.random.uniform(key, totals.shape[:1]) * jnp.sum(totals, axis=-1)
+  drawn = jax.vmap(jax.random.uniform)(keys_B) * jnp.sum(totals, axis=-1)
   block, rest = _search(totals, drawn)
   place, _ = _search(_take_block(weights, block), rest)
   return block * _BLOCK + place
@@ -149,8 +150,28 @@ def _search(weights_BxN: jax.Array, value_B: jax.Array) -> tuple[jax.Array, jax.
   return index, jnp.maximum(value - begins, 0.0)
 
 
-def decode_turn(model: Decoder, params: Any, speaker: Speaker, key: jax.Array, speaks_B: jax.Array,
-                *, stop: int, max_tokens: int, temperature: float) -> tuple[Speaker, Turn]:
+def row_keys(key: jax.Array, rows_N: jax.Array, group: int) -> jax.Array:
+  """Keys of N * group rows, those of one prompt together.
+
+  A row's noise depends on its own number alone: not on the devices, nor on the rows beside it.
+
+  Args:
+    key: of all rows.
+    rows_N: int32, numbers of the prompts.
+    group: rows of each.
+  """
+  numbers = (rows_N[:, None] * group + jnp.arange(group)).reshape(-1)
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
+def fold_in(keys_B: jax.Array, number: jax.Array | int) -> jax.Array:
+  """`jax.random.fold_in` of each key."""
+  return jax.vmap(jax.random.fold_in, (0, None))(keys_B, number)
+
+
+def decode_turn(model: Decoder, params: Any, speaker: Speaker, keys_B: jax.Array | None,
+                speaks_B: jax.Array, *, stop: int, max_tokens: int, temperature: float
+                ) -> tuple[Speaker, Turn]:
   """Generates until the stop token in every row that speaks, or `max_tokens`.
 
   What is generated is read into the speaker's own cache, the stop token too. The loop ends when the
@@ -158,7 +179,7 @@ def decode_turn(model: Decoder, params: Any, speaker: Speaker, key: jax.Array, s
 
   Args:
     speaker: who speaks.
-    key: of the sampling noise.
+    keys_B: of each row's sampling noise, from `row_keys`; not needed where temperature is 0.
     speaks_B: bool[B], rows that take a turn.
     stop: id of the token that ends a turn.
     max_tokens: C.
@@ -175,7 +196,7 @@ def decode_turn(model: Decoder, params: Any, speaker: Speaker, key: jax.Array, s
     speaker, turn, active, index = carry
     logits = model.apply(variables, speaker.hidden, method='logits')
     if temperature > 0:
-      sampled = categorical(jax.random.fold_in(key, index), logits / temperature)
+      sampled = categorical(fold_in(keys_B, index), logits / temperature)
     else:
       sampled = greedy(logits)
     sampled = jnp.where(active, sampled, 0).astype(jnp.int32)
@@ -207,9 +228,13 @@ def generate(model: Decoder, params: Any, prompts_NxP: jax.Array, prompt_lengths
   Returns:
     A Turn of N * group rows, those of one prompt together.
   """
-  speaker = prefill(model, params, prompts_NxP, prompt_lengths_N,
-                    prompts_NxP.shape[1] + max_tokens, group)
-  speaks = jnp.repeat(prompt_lengths_N > 0, group)
-  _, turn = decode_turn(model, params, speaker, key, speaks, stop=stop, max_tokens=max_tokens,
-                        temperature=temperature)
-  return turn
+  def complete(shared, rows):
+    (params, key), (prompts, lengths, numbers) = shared, rows
+    speaker = prefill(model, params, prompts, lengths, prompts.shape[1] + max_tokens, group)
+    _, turn = decode_turn(
+        model, params, speaker, row_keys(key, numbers, group), jnp.repeat(lengths > 0, group),
+        stop=stop, max_tokens=max_tokens, temperature=temperature)
+    return turn
+
+  numbers = jnp.arange(len(prompts_NxP))
+  return by_rows(complete, (params, key), (prompts_NxP, prompt_lengths_N, numbers))

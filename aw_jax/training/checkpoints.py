@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training.state import TrainState
@@ -99,7 +100,7 @@ def _require_same_vocabulary(directory: epath.Path, tokenizer: Tokenizer) -> Non
 
 
 def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokenizer]:
-  """Parameters of an export or of the newest step, with model config and vocabulary.
+  """Parameters of an export or of the newest step, whole on every device; model config, vocabulary.
 
   Raises:
     CheckpointError: where there is neither.
@@ -108,7 +109,8 @@ def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokeniz
   tokenizer = Tokenizer.load(epath.Path(directory) / 'vocabulary.model')
   exported = epath.Path(directory) / EXPORT_FILE
   if exported.exists():
-    return flax.serialization.msgpack_restore(exported.read_bytes()), config, tokenizer
+    params = flax.serialization.msgpack_restore(exported.read_bytes())
+    return _on_every_device(params), config, tokenizer
   steps = ocp.CheckpointManager(epath.Path(os.path.abspath(directory)) / 'steps')
   step = steps.latest_step()
   if step is None:
@@ -117,7 +119,11 @@ def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokeniz
   restored = steps.restore(step, args=ocp.args.StandardRestore(
       fallback_sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])))
   steps.close()
-  return restored['params'], config, tokenizer
+  return _on_every_device(restored['params']), config, tokenizer
+
+
+def _on_every_device(params: Any) -> Any:
+  return jax.device_put(params, partitioning.replicated(partitioning.make_mesh()))
 
 
 def export_params(source: str | os.PathLike, directory: str | os.PathLike) -> None:

@@ -19,6 +19,7 @@ import tqdm
 
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder
+from aw_jax.partitioning import by_rows
 from aw_jax.sampling.sampler import pad_prompts
 from aw_jax.tokenizer import END_THINK, THINK, Tokenizer
 from aw_jax.training.objectives import sequence_logprobs
@@ -26,7 +27,8 @@ from aw_jax.training.objectives import sequence_logprobs
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logprobs(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
-  return sequence_logprobs(model, params, tokens)[0]
+  return by_rows(
+      lambda params, tokens: sequence_logprobs(model, params, tokens)[0], params, tokens)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _in_even_shares(name: str, batch_at, devices: int):
     if rows % devices:
       raise StageConfigError(
           f'{name}: a batch of {rows} rows cannot be split over {devices} devices (mesh.data times '
-          'mesh.fsdp); change the one or the other')
+          'mesh.fsdp); change the one or the other (on a CPU, JAX_NUM_CPU_DEVICES sets the second)')
     return batch, metrics
 
   return checked

@@ -108,8 +108,8 @@ def test_a_row_without_a_prompt_says_nothing():
 
 
 def test_samples_of_a_group_differ_by_noise_and_a_key_fixes_it():
-  one, other, same = generated(1.0, 3), generated(1.0, 3, seed=1), generated(1.0, 3)
-  groups = one.tokens.reshape(len(LENGTHS), 3, MAX_TOKENS)[np.array(LENGTHS) > 0]
+  one, other, same = generated(1.0, 8), generated(1.0, 8, seed=1), generated(1.0, 8)
+  groups = one.tokens.reshape(len(LENGTHS), 8, MAX_TOKENS)[np.array(LENGTHS) > 0]
   assert all(len({tuple(sample) for sample in group.tolist()}) > 1 for group in groups)
   np.testing.assert_array_equal(one.tokens, same.tokens)
   assert (one.tokens != other.tokens).any()
@@ -195,7 +195,8 @@ def test_drawn_tokens_follow_the_softmax(vocabulary):
   rng, count = np.random.default_rng(vocabulary), 40_000
   logits = rng.normal(size=vocabulary).astype(np.float32)
   logits[rng.permutation(vocabulary)[:vocabulary // 3]] = -np.inf
-  drawn = jax.jit(decode.categorical)(jax.random.key(1), jnp.tile(jnp.asarray(logits), (count, 1)))
+  keys = jax.random.split(jax.random.key(1), count)
+  drawn = jax.jit(decode.categorical)(keys, jnp.tile(jnp.asarray(logits), (count, 1)))
   observed = np.bincount(drawn, minlength=vocabulary)
   expected = count * np.exp(logits - np.logaddexp.reduce(logits))
   possible = expected > 0
@@ -208,12 +209,13 @@ def test_drawn_tokens_follow_the_softmax(vocabulary):
 @pytest.mark.parametrize('vocabulary', [64, 205, 1024])
 def test_what_has_no_probability_is_never_drawn(vocabulary, number, monkeypatch):
   """At both ends of the uniform numbers too, where rounding decides: in holes, in whole blocks."""
-  monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, number))
+  monkeypatch.setattr(jax.random, 'uniform', lambda key: jnp.asarray(number, jnp.float32))
   rng = np.random.default_rng(vocabulary)
   logits = (8 * rng.normal(size=(512, vocabulary))).astype(np.float32)
   logits[rng.random(logits.shape) < 0.5] = -np.inf
   logits[::2, :vocabulary // 3] = -np.inf
   logits[::3, -vocabulary // 3:] = -np.inf
   logits[:, vocabulary // 2] = 0.0  # something is possible
-  drawn = np.asarray(decode.categorical(jax.random.key(0), jnp.asarray(logits)))
+  drawn = np.asarray(decode.categorical(
+    jax.random.split(jax.random.key(0), len(logits)), jnp.asarray(logits)))
   assert np.isfinite(np.take_along_axis(logits, drawn[:, None], axis=1)).all()

@@ -73,7 +73,7 @@ def rl_records(tokenizer: Tokenizer, index: int):
   system = templates.world_model_prompt('terminal', '')
   prompt = chat.world_model_context(tokenizer, system, [])
   return [{'prompt': prompt + chat.action_message(tokenizer, f'look {rng.integers(10)}')}
-          for _ in range(2)]
+          for _ in range(4)]
 
 
 def letters(texts, records):
