@@ -350,4 +350,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
+  commands.use_huge_pages()  # for PyTorch's process too
   app.run(main)
