@@ -20,7 +20,7 @@ def get_config():
       'expert': 0.1, 'noisy_expert': 0.3, 'explorer': 0.1, 'tracker': 0.5}
   config.data.stages = (*config.data.stages, 'reasoning')
   config.cpt = base.stage(400, 2e-3, rows={'cpt': 1, 'reasoning': 3})
-  config.sft = base.stage(350, 2e-3, rows={'sft': 3}, threshold=0.0, samples=4000)
+  config.sft = base.stage(350, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl.steps = 24
   config.evaluate.update({'turns_per_domain': 800, 'also': ('cpt_thinking',)})
   config.agent.seeds = (0, 1, 2)

@@ -45,14 +45,15 @@ def use_huge_pages() -> None:
 
 
 def use_two_cpu_devices() -> None:
-  """Makes two JAX devices of a CPU that has two cores or more; JAX_NUM_CPU_DEVICES says otherwise.
+  """Makes two JAX devices of a CPU, where this process may use two cores or more.
 
-  Small models decode half again as fast on two devices as on one that uses both cores: see
+  Small models decode over a third faster on two devices than on one that uses both cores: see
   `partitioning.by_rows`. Batches of an even number of rows can be split over two and not always
-  over more.
+  over more. JAX_NUM_CPU_DEVICES, or JAX's own flag in XLA_FLAGS, says otherwise.
   """
-  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
-    jax.config.update('jax_num_cpu_devices', min(2, os.cpu_count() or 1))
+  flag = 'xla_force_host_platform_device_count'
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ and flag not in os.environ.get('XLA_FLAGS', ''):
+    jax.config.update('jax_num_cpu_devices', min(2, len(os.sched_getaffinity(0))))
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -70,6 +70,7 @@ class Stopwatch:
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Every stage that is not done yet; returns what goes into results.json."""
+  stages.require_even_batches(config)
   stages.claim_workdir(config, workdir)
   watch = Stopwatch(workdir)
   watch.time('collect', lambda: stages.collect(config, workdir))

@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from aw_jax import partitioning
 from aw_jax.environments import collect as collecting
 from aw_jax.models.config import ModelConfig
 from aw_jax.rewards.content import Reference
@@ -27,7 +28,13 @@ from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data, objectives, rejection
 from aw_jax.training.checkpoints import has_model, load_params
 from aw_jax.training.reinforcement import GroupSampler
-from aw_jax.training.runner import ExtraWriters, no_writers, packed_batches, run_stage
+from aw_jax.training.runner import (
+    ExtraWriters,
+    no_writers,
+    packed_batches,
+    require_even_shares,
+    run_stage,
+)
 from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
 from data_pipelines import packing, reasoning, records
 
@@ -83,6 +90,23 @@ def _leaves(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     else:
       leaves[prefix + key] = value
   return leaves
+
+
+def batch_rows(config: ml_collections.ConfigDict) -> dict[str, int]:
+  """Rows of a batch, as one optimiser step sees it, by the stage's place in the config."""
+  agent = config.agent
+  return {
+      'cpt': sum(config.cpt.rows.values()), 'sft': sum(config.sft.rows.values()),
+      'rl': config.rl.prompts // config.rl.updates_per_batch,
+      'agent.imitation': sum(agent.imitation.rows.values()),
+      'agent.rl': agent.rl.tasks * agent.rl.group // agent.rl.updates_per_batch}
+
+
+def require_even_batches(config: ml_collections.ConfigDict) -> None:
+  """Raises StageConfigError where a batch cannot be split on this host: before any work is done."""
+  for name, rows in batch_rows(config).items():
+    stage = config.agent[name.removeprefix('agent.')] if 'agent.' in name else config[name]
+    require_even_shares(f'config.{name}', rows, partitioning.make_mesh(**stage.mesh))
 
 
 def init_directory(config: ml_collections.ConfigDict) -> str | None:

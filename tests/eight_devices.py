@@ -1,10 +1,11 @@
 """Run by test_partitioning.py in a process with eight CPU devices: OUT MESH...
 
-Writes as JSON: the first step's loss and gradients on each mesh against the first one's, samples on
-each mesh, shardings on a mesh of 2 x 2 x 2, what `assert_sharded` says, and where a sharded
-checkpoint lies.
+Writes as JSON: the first step's loss and gradients of every objective on each mesh against the
+first one's, samples on each mesh, shardings on a mesh of 2 x 2 x 2, what `assert_sharded` says, and
+where a sharded checkpoint lies.
 """
 
+import functools
 import json
 import os
 import sys
@@ -15,9 +16,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+import tiny_chat
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aw_jax import partitioning
+from aw_jax.imagination.rollout import EpisodePrompts, RolloutConfig, rollout
+from aw_jax.imagination.teacher_forcing import Limits, Played, answer_turns
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.sampling.decode import generate
@@ -38,40 +42,69 @@ def make_mesh(sizes: str):
     devices=jax.devices()[:int(np.prod(shape))])
 
 
-def batch():
+def rows(*shape, low=0, high=320):
+  return np.random.default_rng(sum(shape)).integers(low, high, shape).astype(np.int32)
+
+
+def next_token_batch():
   rng = np.random.default_rng(0)
   segments = np.tile(np.repeat([1, 2], 8), (8, 1)).astype(np.int32)
   return {
-    'tokens': rng.integers(0, 320, (8, 16)).astype(np.int32), 'segment_ids': segments,
+    'tokens': rows(8, 16), 'segment_ids': segments,
     'positions': np.tile([*range(8)] * 2, (8, 1)).astype(np.int32),
     # Rows of unlike weight: a mean of the devices' means would differ from the token mean.
     'loss_weights': (rng.random((8, 16)) < np.linspace(0.1, 1, 8)[:, None]).astype(np.float32)}
 
 
+def logprobs(*shape):
+  return np.random.default_rng(7).normal(-3, 1, shape).astype(np.float32)
+
+
+def group_policy_batch():
+  return {
+    'prompts': rows(8, 12), 'prompt_lengths': rows(8, low=1, high=13),
+    'completions': rows(8, 2, 6), 'completion_lengths': rows(8, 2, low=0, high=7),
+    'sampled_logprobs': logprobs(8, 2, 6), 'advantages': logprobs(8, 2) + 3}
+
+
+def episode_policy_batch():
+  return {'tokens': rows(8, 16), 'speaker': rows(8, 16, high=2).astype(bool),
+          'sampled_logprobs': logprobs(8, 16), 'advantages': logprobs(8) + 3}
+
+
+POLICY = {'clip': 10.0, 'ratio': 'token'}
+OBJECTIVES = {
+  'next_token': (objectives.next_token, next_token_batch()),
+  'group_policy': (functools.partial(objectives.group_policy, **POLICY), group_policy_batch()),
+  'episode_policy': (
+    functools.partial(objectives.episode_policy, **POLICY), episode_policy_batch())}
+
+
 def random_params():
   rng = np.random.default_rng(1)
   shapes = jax.eval_shape(lambda key: nn.unbox(init_params(CONFIG, key)), jax.random.key(0))
-  return jax.tree.map(lambda x: rng.normal(0.2, 0.3, x.shape).astype(np.float32), shapes)
+  return jax.tree.map(
+    lambda x: rng.normal(0.6 * (len(x.shape) == 1), 0.35, x.shape).astype(np.float32), shapes)
 
 
-def step(sizes: str):
+def step(objective, batch, sizes: str):
   """Loss, weight, gradients and state; the optimiser keeps the gradient and moves nothing."""
   mesh = make_mesh(sizes)
   keep_gradient = optax.chain(optax.trace(0.0), optax.scale(0.0))
   with jax.set_mesh(mesh):
     state, shardings = init_state(CONFIG, keep_gradient, mesh, 0)
     state = state.replace(params=jax.device_put(random_params(), shardings.params))
-    train_step = make_train_step(CONFIG, objectives.next_token, keep_gradient, mesh, shardings)
-    state, metrics = train_step(state, batch())
+    train_step = make_train_step(CONFIG, objective, keep_gradient, mesh, shardings)
+    state, metrics = train_step(state, batch)
   gradients = {jax.tree_util.keystr(path): np.asarray(leaf, np.float64) for path, leaf in
                jax.tree_util.tree_leaves_with_path(state.opt_state[0].trace)}
   return float(metrics['loss']), float(metrics['loss_weight']), gradients, state
 
 
-def steps(meshes):
+def steps(objective, batch, meshes):
   found, one = {}, None
   for sizes in meshes:
-    loss, weight, gradients, state = step(sizes)
+    loss, weight, gradients, state = step(objective, batch, sizes)
     one = one or gradients
     found[sizes] = {'loss': loss, 'loss_weight': weight, 'relative_error': {
       name: float(np.linalg.norm(x - one[name]) / np.linalg.norm(one[name]))
@@ -79,21 +112,56 @@ def steps(meshes):
   return found, state
 
 
-def samples(meshes):
-  """Greedy and drawn tokens of three prompts, two of each: on each mesh, and with none set."""
-  def draw(params):
-    return {str(temperature): np.asarray(generate(
-      Decoder(CONFIG), params, batch()['tokens'][:3], np.array([16, 3, 9]), jax.random.key(0),
-      group=2, stop=7, max_tokens=12, temperature=temperature).tokens).tolist()
-      for temperature in (0.0, 1.0)}
+SIZES = RolloutConfig(group=2, turns=3, max_action=5, max_answer=12, max_observation=8,
+                      agent_slots=96, world_slots=160, agent_temperature=1.0,
+                      world_temperature=1.0)
 
-  found = {'none set': draw(random_params())}
+
+def chats():
+  """Three tasks and three played episodes, in ids that `tiny_chat`'s models have learned."""
+  def text(*shape):
+    return rows(*shape, low=tiny_chat.TEXT, high=tiny_chat.VOCABULARY)
+
+  agents, worlds, checks = text(3, 12), text(3, 12), text(3, 4)
+  agents[:, -4:], worlds[:, -1], checks[:, 0], checks[:, -1] = [4, 2, 4, 3], 4, 2, 4
+  lengths = np.full(3, 12, np.int32)
+  prompts = EpisodePrompts(agents, lengths, worlds, lengths, checks, np.array([0, 4, 4], np.int32),
+                           np.array([2, 3, 1], np.int32))
+  played = Played(worlds, lengths, text(3, 3, 2), np.array([[2, 2, 0], [2, 0, 0], [2, 2, 2]]),
+                  text(3, 3, 5), np.array([[5, 0, 0], [2, 0, 0], [4, 1, 3]]))
+  return prompts, played
+
+
+def draw(params, agent, world):
+  """Tokens of three prompts, tasks and played episodes; of the last two, what was answered."""
+  key = jax.random.key(0)
+  found = {name: generate(
+    Decoder(CONFIG), params, rows(3, 16), np.array([16, 3, 9]), key, group=2, stop=7,
+    max_tokens=12, temperature=temperature).tokens
+    for name, temperature in (('greedy', 0.0), ('drawn', 1.0))}
+  model, (prompts, played) = Decoder(tiny_chat.CONFIG), chats()
+  out = rollout(model, agent, model, world, prompts, key, tiny_chat.MARKUP, SIZES)
+  answers = answer_turns(model, world, played, tiny_chat.MARKUP, Limits(80, 14, 0))
+  found |= {'rollout': out.tokens, 'observations': out.observations.reshape(6, -1),
+            'answers': answers.texts.reshape(3, -1)}
+  return {name: np.asarray(tokens).tolist() for name, tokens in found.items()}
+
+
+def samples(meshes):
+  """`draw` on each mesh, parameters split as training leaves them, and with no mesh set."""
+  trained = tiny_chat.trained_models()
+  models = ((CONFIG, random_params()), *(
+    (tiny_chat.CONFIG, trained[side, False][1]) for side in ('agent', 'world')))
+  found = {'none set': draw(*(params for _, params in models))}
+
+  def split(config, params, mesh):
+    boxed = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    return jax.device_put(params, partitioning.param_shardings(boxed, mesh))
+
   for sizes in meshes:
     mesh = make_mesh(sizes)
     with jax.set_mesh(mesh):
-      boxed = jax.eval_shape(lambda key: init_params(CONFIG, key), jax.random.key(0))
-      found[sizes] = draw(
-        jax.device_put(random_params(), partitioning.param_shardings(boxed, mesh)))
+      found[sizes] = draw(*(split(*model, mesh) for model in models))
   return found
 
 
@@ -123,7 +191,9 @@ def refusal(array, spec):
 
 def main():
   out, *meshes = sys.argv[1:]
-  found, state = steps(meshes)
+  found = {}
+  for name, (objective, batch) in OBJECTIVES.items():
+    found[name], state = steps(objective, batch, meshes)
   folder = os.path.join(os.path.dirname(out), 'checkpoint')
   tokenizer = Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
   checkpointer = Checkpointer(folder, CONFIG, tokenizer)
@@ -132,7 +202,7 @@ def main():
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
   with open(out, 'w', encoding='utf-8') as file:
     json.dump({
-      'steps': found, 'samples': samples(meshes), 'shardings': shardings(),
+      'steps': found, 'samples': samples([meshes[0], *meshes[2:]]), 'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
       'checkpoint': folder,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
@@ -80,7 +81,7 @@ def run_stage(
       metrics.append(JsonLinesWriter(os.path.join(directory, 'metrics.jsonl'), first_step))
       return [*metrics, *extra_writers(directory)]
 
-    batch_at = _in_even_shares(name, batch_at, mesh.shape['data'] * mesh.shape['fsdp'])
+    batch_at = _in_even_shares(name, batch_at, mesh)
     loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name)
     state = train(loop, state, shardings, step, batch_at, checkpointer, writers)
     checkpointer.close()
@@ -89,16 +90,21 @@ def run_stage(
   return state.params
 
 
-def _in_even_shares(name: str, batch_at, devices: int):
+def require_even_shares(name: str, rows: int, mesh: Mesh) -> None:
+  """Raises StageConfigError where a stage's batch of `rows` cannot be split over the devices."""
+  devices = mesh.shape['data'] * mesh.shape['fsdp']
+  if rows % devices:
+    raise StageConfigError(
+        f'{name}: a batch of {rows} rows cannot be split over {devices} devices (mesh.data times '
+        'mesh.fsdp); change the one or the other (on a CPU, JAX_NUM_CPU_DEVICES sets the second)')
+
+
+def _in_even_shares(name: str, batch_at, mesh: Mesh):
   """`batch_at`, refusing a batch whose rows cannot be split over the devices."""
 
   def checked(step: int, state: TrainState):
     batch, metrics = batch_at(step, state)
-    rows = len(next(iter(batch.values())))
-    if rows % devices:
-      raise StageConfigError(
-          f'{name}: a batch of {rows} rows cannot be split over {devices} devices (mesh.data times '
-          'mesh.fsdp); change the one or the other (on a CPU, JAX_NUM_CPU_DEVICES sets the second)')
+    require_even_shares(name, len(next(iter(batch.values()))), mesh)
     return batch, metrics
 
   return checked

@@ -8,6 +8,8 @@ import pathlib
 import ml_collections
 import pytest
 
+from experiments import stages
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / 'tests' / 'golden' / 'configs'
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem != '__init__')
@@ -89,3 +91,8 @@ def test_an_interrupted_run_of_it_goes_on_bitwise(name):
   config = load(name)
   for stage in (config.rl, config.agent.rl):
     assert stage.checkpoint_every % stage.updates_per_batch == 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_its_batches_can_be_split_over_two_devices(name):
+  assert all(rows % 2 == 0 for rows in stages.batch_rows(load(name)).values())

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from aw_jax import partitioning
 from aw_jax.training import runner
 from aw_jax.training.checkpoints import load_params
 from aw_jax.training.runner import StageConfigError, read_metrics, run_stage
@@ -110,7 +111,8 @@ def test_rows_that_cannot_be_split_are_refused():
   def batch_at(step, state):
     return {'tokens': np.zeros((3 * step, 2))}, {}
 
-  checked = runner._in_even_shares('cpt', batch_at, 2)
+  two = jax.sharding.AbstractMesh((2, 1, 1), partitioning.MESH_AXES)
+  checked = runner._in_even_shares('cpt', batch_at, two)
   assert checked(2, None)[0]['tokens'].shape == (6, 2)
   with pytest.raises(StageConfigError, match='cpt: a batch of 3 rows cannot be split over 2 dev'):
     checked(1, None)
