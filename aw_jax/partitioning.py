@@ -63,7 +63,9 @@ def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
 
   Args:
     function: of arrays with the same number of rows in front; so are those that it returns, with
-      that number or a multiple of it.
+      that number or a multiple of it. It must not solve or factor batches of matrices on a CPU:
+      jaxlib's LAPACK calls wait for the thread pool they run in, and two devices that do so at once
+      never end.
     shared: arrays that every row needs, such as parameters; what is split over 'fsdp' alone is
       gathered once, whole.
     rows: arrays. They are split over `ROW_AXES` of the mesh that is set, else over all devices;
