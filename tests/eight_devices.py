@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import tiny_chat
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aw_jax import partitioning
@@ -29,6 +28,7 @@ from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import objectives, optimizer
 from aw_jax.training.checkpoints import Checkpointer
 from aw_jax.training.state import init_state, make_train_step
+from tests.imagination import tiny_chat
 
 CONFIG = ModelConfig(
   vocab_size=320, width=32, layers=1, heads=8, kv_heads=4, head_dim=4, mlp_width=48,

@@ -23,7 +23,7 @@ def on_eight_devices(tmp_path_factory):
   out = tmp_path_factory.mktemp('partitioning') / 'found.json'
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8',
-    'PYTHONPATH': os.pathsep.join([str(HERE.parent), str(HERE / 'imagination')])}
+    'PYTHONPATH': str(HERE.parent)}
   subprocess.run(
     [sys.executable, HERE / 'eight_devices.py', out, *MESHES], cwd=HERE.parent, env=environment,
     check=True, timeout=900)

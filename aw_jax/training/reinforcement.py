@@ -1,5 +1,6 @@
 """The world model's RL stage (PAPER.md section 5): sample, judge, compare within the group."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class BatchError(ValueError):
 
 
 @dataclasses.dataclass(kw_only=True)
-class OnPolicyBatches:
+class OnPolicyBatches(abc.ABC):
   """Batches sampled from the parameters being trained, each dealt out to a few optimiser steps.
 
   Sampling many rows costs little more than sampling few. The batch of a step is a function of the
@@ -49,9 +50,9 @@ class OnPolicyBatches:
           f'updates_per_batch = {self.updates_per_batch} does not divide a batch of {rows} rows')
     return {name: rows[share::self.updates_per_batch] for name, rows in batch.items()}, metrics
 
+  @abc.abstractmethod
   def sample(self, index: int, params: Any) -> tuple[dict[str, Any], dict[str, float]]:
     """Batch number `index`, rows in front, and its metrics, sampled from `params`."""
-    raise NotImplementedError
 
 
 @dataclasses.dataclass(kw_only=True)
