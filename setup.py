@@ -11,6 +11,7 @@ _DEFAULT = (
   'orbax-checkpoint>=0.12.8,<0.13',
   'etils[epath]>=1.15,<2',
   'numpy>=2.0,<3',
+  'ml_dtypes>=0.5,<1',
   'scipy>=1.17,<2',
   # Configs, flags, metrics, plots, progress bars.
   'absl-py>=2.5,<3',
@@ -45,9 +46,12 @@ _EXTRAS = {
   # The reference implementation that the model is compared with, and measured against. Exactly this
   # version, so that an index with a CPU build of it is preferred to gigabytes of CUDA libraries.
   'parity': ('torch==2.13.0', 'transformers>=5.20,<6'),
+  # Checkpoints and tokenizers of Hugging Face and llama.cpp.
+  'hf': ('safetensors>=0.8,<0.9', 'tokenizers>=0.22,<0.24', 'gguf>=0.17,<0.20'),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
+_EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity']
 
 setuptools.setup(

@@ -57,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = ml_collections.ConfigDict({
       'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,
       'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'float32', 'query_block': 128,
-      'remat': False,
+      'remat': 'none',
   })
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)

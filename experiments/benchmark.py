@@ -143,8 +143,8 @@ class TorchSide:
              ) -> Callable[[np.ndarray], Any]:
     """The same decoder with the same parameters; see `benchmark_torch.set_up`."""
     config = model_config('float32')
-    model = {'config': huggingface.config_to_qwen3(config), 'length': length,
-             'state_dict': huggingface.to_qwen3_state_dict(random_params(), config)}
+    model = {'config': huggingface.config_to_huggingface(config), 'length': length,
+             'state_dict': huggingface.to_state_dict(random_params(), config)}
     self._call('set_up', name, kind, model, **options)
     return lambda tokens: self._call('use', name, tokens)
 

@@ -37,8 +37,8 @@ def build(config: Mapping[str, Any], state_dict: Mapping[str, np.ndarray], lengt
   """A float32 Qwen3ForCausalLM with the given weights.
 
   Args:
-    config: fields of a Qwen3 config.json (`huggingface.config_to_qwen3`).
-    state_dict: of `huggingface.to_qwen3_state_dict`.
+    config: fields of a Qwen3 config.json (`huggingface.config_to_huggingface`).
+    state_dict: of `huggingface.to_state_dict`.
     length: most positions that it will see.
   """
   options = transformers.Qwen3Config(

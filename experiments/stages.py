@@ -37,6 +37,7 @@ from aw_jax.training.runner import (
 )
 from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
 from data_pipelines import packing, reasoning, records
+from data_pipelines.prepare import VOCABULARY_FILE
 
 BASE_CHECKPOINT = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'checkpoints', 'base')
@@ -168,7 +169,9 @@ def read_trajectories(config: ml_collections.ConfigDict, workdir: str, split: st
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Packed records of `config.data.stages`, by another process: TensorFlow stays out of this."""
   base = init_directory(config)
-  vocabulary = os.path.join(base or os.path.join(workdir, 'data'), 'vocabulary.model')
+  vocabulary = os.path.join(workdir, 'data', VOCABULARY_FILE)
+  if base:
+    vocabulary = os.path.join(base, Tokenizer.load(base).file_name)
   folders = [trajectories_folder(workdir, domain, 'train') for domain in config.domains]
   command = [
       sys.executable, '-m', 'experiments.prepare_data', f'--trajectories={",".join(folders)}',
@@ -212,7 +215,7 @@ def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
 def load_tokenizer(config: ml_collections.ConfigDict, workdir: str) -> Tokenizer:
   """The vocabulary that this work directory's records are made with."""
   directory = init_directory(config) or os.path.join(workdir, 'data')
-  return Tokenizer.load(os.path.join(directory, 'vocabulary.model'))
+  return Tokenizer.load(directory)
 
 
 def model_config(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> ModelConfig:

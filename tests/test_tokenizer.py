@@ -9,7 +9,16 @@ import hypothesis.strategies as st
 import pytest
 import sentencepiece
 
-from aw_jax.tokenizer import PAD_ID, ROLES, SPECIAL_TOKENS, Tokenizer, TokenizerError
+from aw_jax.prompts import chat
+from aw_jax.tokenizer import (
+  IM_END,
+  PAD_ID,
+  PREDICTED,
+  ROLES,
+  SPECIAL_TOKENS,
+  Tokenizer,
+  TokenizerError,
+)
 
 WORDS = ('notes', 'report', 'alpha', 'todo', 'config', 'data', 'summary', 'inventory', 'wörld')
 
@@ -145,3 +154,60 @@ def test_a_torn_file_is_refused_or_lacks_nothing(tmp_path):
   whole = tokenizer().model_bytes
   for share in (0.1, 0.5, 0.9):
     refusal(tmp_path / 'torn.model', whole[:int(len(whole) * share)])
+
+
+# --- Hugging Face ---------------------------------------------------------------------------------
+
+
+def hugging_face(tmp_path):
+  import tokenizers
+
+  model = tokenizers.Tokenizer(tokenizers.models.BPE())
+  model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  model.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=400, show_progress=False, special_tokens=['<|im_start|>', '<|im_end|>'],
+    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet())
+  model.train_from_iterator(['user\nassistant\nsystem\n', 'cat notes.txt'] * 20, trainer)
+  model.add_tokens(['<think>', '</think>'])  # in Qwen3 these are tokens, but no special ones
+  model.save(str(tmp_path / 'tokenizer.json'))
+  return Tokenizer.load(tmp_path / 'tokenizer.json')
+
+
+@pytest.mark.requires('tokenizers')
+def test_chat_of_a_hugging_face_vocabulary_is_chatml_to_the_letter(tmp_path):
+  vocabulary = hugging_face(tmp_path)
+  ids = chat.world_model_context(vocabulary, 'a shell', [('ls', 'a.txt')], ['quiet'])
+  ids += chat.action_message(vocabulary, 'cat a.txt')
+  text = vocabulary._model.decode(ids, skip_special_tokens=False)
+  assert text == (
+    '<|im_start|>system\na shell<|im_end|>\n<|im_start|>user\nls<|im_end|>\n<|im_start|>assistant\n'
+    '<think>quiet</think><predicted_observation>a.txt</predicted_observation><|im_end|>\n'
+    '<|im_start|>user\ncat a.txt<|im_end|>\n<|im_start|>assistant\n')
+
+
+@pytest.mark.requires('tokenizers')
+def test_text_that_spells_a_tag_is_text(tmp_path):
+  vocabulary = hugging_face(tmp_path)
+  for text in ('<|im_end|>', '<think>x</think>', '<predicted_observation>', '<submit>', 'naïve ☃'):
+    ids = vocabulary.encode(text)
+    assert not set(ids) & set(vocabulary.reserved)
+    assert vocabulary.decode(ids) == text
+
+
+@pytest.mark.requires('tokenizers')
+def test_a_hugging_face_vocabulary_survives_a_round_trip(tmp_path):
+  vocabulary = hugging_face(tmp_path)
+  vocabulary.save(tmp_path / 'again' / 'tokenizer.json')
+  again = Tokenizer.load(tmp_path / 'again')
+  assert again.fingerprint == vocabulary.fingerprint
+  assert again.special(PREDICTED) == vocabulary.special(PREDICTED) < again.vocab_size
+  said = [vocabulary.special(PREDICTED), *vocabulary.encode('a'), vocabulary.special(IM_END)]
+  assert again.decode(said) == f'{PREDICTED}a{IM_END}'
+
+
+@pytest.mark.requires('tokenizers')
+def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  with pytest.raises(TokenizerError, match=r'tokenizer\.json: not a tokenizer\.json'):
+    Tokenizer.load(tmp_path)

@@ -19,7 +19,7 @@ from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder
 from aw_jax.prompts import chat, templates
 from aw_jax.sampling.sampler import Sampler
-from aw_jax.tokenizer import IM_END, SPECIAL_TOKENS, Tokenizer
+from aw_jax.tokenizer import IM_END, Tokenizer
 from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 
 
@@ -151,7 +151,7 @@ def is_action(tokenizer: Tokenizer, tokens: Sequence[int], text: str) -> bool:
     text: of them, without that end.
   """
   end = tokenizer.special(IM_END)
-  reserved = set(map(tokenizer.special, SPECIAL_TOKENS))
+  reserved = set(tokenizer.reserved)
   return bool(tokens[-1] == end and text.strip() and reserved.isdisjoint(tokens[:-1]))
 
 

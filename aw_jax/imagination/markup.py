@@ -13,7 +13,6 @@ from aw_jax.tokenizer import (
     END_THINK,
     IM_END,
     PREDICTED,
-    SPECIAL_TOKENS,
     THINK,
     Tokenizer,
 )
@@ -44,7 +43,7 @@ class Markup:
         tuple(tokenizer.role_header('user')), tuple(tokenizer.role_header('assistant')),
         *(tokenizer.special(token)
           for token in (IM_END, PREDICTED, END_PREDICTED, SUBMIT, THINK, END_THINK)),
-        tuple(map(tokenizer.special, SPECIAL_TOKENS)))
+        tokenizer.reserved)
 
 
 def compose(prefix: tuple[int, ...], body_BxT: jax.Array, lengths_B: jax.Array,

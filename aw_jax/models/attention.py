@@ -40,12 +40,14 @@ def rotate(x_BxLxHxD: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Arr
 
   Args:
     x_BxLxHxD: queries or keys.
-    rotary: rows of `rotary_table` at their positions, float32[B, L, D / 2] each.
+    rotary: rows of `rotary_table` at their positions, float32[B, L, R / 2] each; of a head the
+      first R dimensions are rotated.
   """
   cos, sin = (table[:, :, None] for table in rotary)
-  half = x_BxLxHxD.shape[-1] // 2
-  first, second = x_BxLxHxD[..., :half], x_BxLxHxD[..., half:]
-  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+  half = cos.shape[-1]
+  first, second, rest = jnp.split(x_BxLxHxD, (half, 2 * half), axis=-1)
+  return jnp.concatenate(
+      [first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
 def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, dtype: str, block: int):

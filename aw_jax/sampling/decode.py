@@ -10,7 +10,8 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from aw_jax.models.decoder import Cache, Decoder, init_cache, repeat_rows, token_logprobs
+from aw_jax.models.cache import Cache, go_back, init_cache, repeat_rows
+from aw_jax.models.decoder import Decoder, token_logprobs
 from aw_jax.partitioning import by_rows
 
 
@@ -72,20 +73,9 @@ def ingest_message(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: ja
 
 
 def rewind(speaker: Speaker, earlier: Speaker, rows_B: jax.Array) -> Speaker:
-  """`speaker` as it was `earlier` in the rows of bool[B]; what it read since is written over.
-
-  The earlier lengths, taps and hidden states are all that is needed: slots behind a row's length
-  are stale.
-  """
-  def chosen(now, then):
-    return jnp.where(jnp.expand_dims(rows_B, range(1, now.ndim)), then, now)
-
-  layers = tuple(
-      now.replace(attention_taps=chosen(now.attention_taps, then.attention_taps),
-                  mlp_taps=chosen(now.mlp_taps, then.mlp_taps))
-      for now, then in zip(speaker.cache.layers, earlier.cache.layers, strict=True))
-  cache = Cache(layers, chosen(speaker.cache.lengths, earlier.cache.lengths))
-  return Speaker(cache, chosen(speaker.hidden, earlier.hidden))
+  """`speaker` as it was `earlier` in the rows of bool[B]; what it read since is written over."""
+  return Speaker(go_back(speaker.cache, earlier.cache, rows_B),
+                 jnp.where(rows_B[:, None], earlier.hidden, speaker.hidden))
 
 
 def prefill(model: Decoder, params: Any, tokens_BxT: jax.Array, counts_B: jax.Array, slots: int,

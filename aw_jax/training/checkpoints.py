@@ -40,7 +40,7 @@ class Checkpointer:
       _require_same_model(existing, model, self._directory)
       _require_same_vocabulary(self._directory, tokenizer)
     else:
-      tokenizer.save(self._directory / 'vocabulary.model')
+      tokenizer.save(self._directory / tokenizer.file_name)
       write_atomically(self._directory / 'model.json', json.dumps(model.to_dict(), indent=1))
     self._manager = ocp.CheckpointManager(
         self._directory / 'steps',
@@ -92,7 +92,7 @@ def _require_same_model(found: ModelConfig, wanted: ModelConfig, directory) -> N
 
 
 def _require_same_vocabulary(directory: epath.Path, tokenizer: Tokenizer) -> None:
-  found = Tokenizer.load(directory / 'vocabulary.model').fingerprint
+  found = Tokenizer.load(directory).fingerprint
   if found != tokenizer.fingerprint:
     raise CheckpointError(
         f'{directory}: made with vocabulary {found}, not {tokenizer.fingerprint}; use another '
@@ -106,7 +106,7 @@ def load_params(directory: str | os.PathLike) -> tuple[Any, ModelConfig, Tokeniz
     CheckpointError: where there is neither.
   """
   config = read_model_config(directory)
-  tokenizer = Tokenizer.load(epath.Path(directory) / 'vocabulary.model')
+  tokenizer = Tokenizer.load(directory)
   exported = epath.Path(directory) / EXPORT_FILE
   if exported.exists():
     params = flax.serialization.msgpack_restore(exported.read_bytes())
@@ -133,5 +133,5 @@ def export_params(source: str | os.PathLike, directory: str | os.PathLike) -> No
   directory.mkdir(parents=True, exist_ok=True)
   write_atomically(directory / EXPORT_FILE, flax.serialization.msgpack_serialize(
       jax.tree.map(np.asarray, params)))
-  tokenizer.save(directory / 'vocabulary.model')
+  tokenizer.save(directory / tokenizer.file_name)
   write_atomically(directory / 'model.json', json.dumps(config.to_dict(), indent=1))

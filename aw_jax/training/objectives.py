@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aw_jax.models.decoder import Decoder, init_cache, repeat_rows, token_logprobs
+from aw_jax.models.cache import init_cache, repeat_rows
+from aw_jax.models.config import ModelConfig
+from aw_jax.models.decoder import Decoder
+from aw_jax.models.experts import ROUTER, load_balance_loss, noted_load
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count)
 
@@ -25,12 +28,33 @@ def sequence_logprobs(model: Decoder, params: Any, tokens_BxL, positions_BxL=Non
   if positions_BxL is None:
     positions_BxL = jnp.broadcast_to(jnp.arange(tokens_BxL.shape[1]), tokens_BxL.shape)
     segment_ids_BxL = jnp.ones_like(tokens_BxL)
-  hidden = model.apply({'params': params}, tokens_BxL, positions_BxL, segment_ids_BxL,
-                       method='hidden')
-  logits = model.apply({'params': params}, hidden[:, :-1], method='logits')
-  targets = tokens_BxL[:, 1:]
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  return token_logprobs(logits, targets), chosen >= jnp.max(logits, axis=-1)
+  return _sequence_logprobs(model, params, tokens_BxL, positions_BxL, segment_ids_BxL)[0]
+
+
+def _sequence_logprobs(model, params, tokens, positions, segment_ids):
+  """The above, and what the layers noted of their experts' load."""
+  hidden, noted = model.apply(
+      {'params': params}, tokens, positions, segment_ids, method='hidden', mutable=[ROUTER])
+  return model.apply(
+      {'params': params}, hidden[:, :-1], tokens[:, 1:], method='target_logprobs'), noted
+
+
+def _add_router_loss(config: ModelConfig, noted, total, count, metrics: Metrics
+                     ) -> tuple[jax.Array, jax.Array, Metrics]:
+  """Adds the load-balance loss, a mean over layers, and each expert's share of the tokens.
+
+  An expert's load is 1 where it gets as much as the others.
+  """
+  load = noted_load(noted)
+  if load is None:
+    return total, count, metrics
+  counts, probabilities = load
+  balance = jnp.mean(jax.vmap(load_balance_loss)(counts, probabilities))
+  shares = config.experts * jnp.sum(counts, axis=0) / jnp.maximum(jnp.sum(counts), 1)
+  one = jnp.ones(())
+  metrics = {**metrics, 'load_balance_loss': (balance, one),
+             **{f'expert_load_{i}': (shares[i], one) for i in range(config.experts)}}
+  return total + config.router_loss_weight * count * balance, count, metrics
 
 
 def next_token(model: Decoder, params: Any, batch: dict[str, jax.Array]
@@ -45,12 +69,13 @@ def next_token(model: Decoder, params: Any, batch: dict[str, jax.Array]
   Returns:
     Sum of weighted negative log-likelihoods in nats, sum of weights, metrics.
   """
-  logprobs, correct = sequence_logprobs(
+  (logprobs, correct), noted = _sequence_logprobs(
       model, params, batch['tokens'], batch['positions'], batch['segment_ids'])
   weights = batch['loss_weights'][:, 1:]
   count = jnp.sum(weights)
   metrics = {'token_accuracy': (jnp.sum(weights * correct), count)}
-  return -jnp.sum(weights * logprobs), count, metrics
+  return _add_router_loss(
+      model.config, noted, -jnp.sum(weights * logprobs), count, metrics)
 
 
 def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths_N,
@@ -76,7 +101,7 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
   hidden, _ = model.apply(variables, repeat_rows(cache, group), completions, counts, slots,
                           method='extend')
   hidden = jnp.concatenate([jnp.repeat(last, group, axis=0), hidden[:, :-1]], axis=1)
-  logprobs = token_logprobs(model.apply(variables, hidden, method='logits'), completions)
+  logprobs, _ = model.apply(variables, hidden, completions, method='target_logprobs')
   mask = jnp.arange(length) < counts[:, None]
   return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
 

@@ -35,15 +35,27 @@ def schedule(config) -> optax.Schedule:
       [optax.linear_schedule(0.0, config.peak_lr, max(warmup, 1)), decay], [warmup])
 
 
-def _is_matrix(path, leaf) -> bool:
-  """Muon is for the matrices between hidden layers; tables and convolution taps are not those."""
-  name = jax.tree_util.keystr(path)
-  return leaf.ndim == 2 and 'embedding' not in name and '_conv' not in name
+def _axes(path, leaf) -> int:
+  """How many axes a parameter has within its layer; layers are stacked in front."""
+  return leaf.ndim - ('layers' in jax.tree_util.keystr(path))
+
+
+_NO_HIDDEN_MATRICES = ('embedding', '_conv', 'router', 'shared_gate')
 
 
 def _muon_dimensions(params):
-  return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: contrib.MuonDimensionNumbers() if _is_matrix(path, leaf) else None, params)
+  """Muon is for the matrices between hidden layers, a stack of them at a time."""
+  def dimensions(path, leaf):
+    name = jax.tree_util.keystr(path)
+    if _axes(path, leaf) < 2 or any(other in name for other in _NO_HIDDEN_MATRICES):
+      return None
+    return contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _decayed(params):
+  return jax.tree_util.tree_map_with_path(lambda path, leaf: _axes(path, leaf) > 1, params)
 
 
 def make_optimizer(config) -> optax.GradientTransformation:
@@ -58,7 +70,7 @@ def make_optimizer(config) -> optax.GradientTransformation:
   rate = schedule(config)
   if config.name == 'adamw':
     update = optax.adamw(rate, b2=0.95, weight_decay=config.weight_decay,
-                         mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+                         mask=_decayed)
   elif config.name == 'muon':
     update = contrib.muon(
         rate, weight_decay=config.weight_decay, adam_b2=0.95,

@@ -56,9 +56,9 @@ def test_a_checkpoint_of_another_decoder_is_refused_by_field():
   config = base.get_config()
   params, model = stages.load_start(config, stages.BASE_CHECKPOINT)
   assert (model.width, model.dtype) == (config.model.width, 'bfloat16')
-  config.model.dtype, config.model.remat = 'float32', True  # how it runs is the config's to say
+  config.model.dtype, config.model.remat = 'float32', 'full'  # how it runs is the config's to say
   assert stages.load_start(config, stages.BASE_CHECKPOINT)[1] == dataclasses.replace(
-    model, dtype='float32', remat=True)
+    model, dtype='float32', remat='full')
   config.model.layers = 7
   with pytest.raises(StageError, match=r'config.model.layers is 7, but .*base has \d; .*scratch'):
     stages.load_start(config, stages.BASE_CHECKPOINT)

@@ -10,17 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aw_jax.models import decoder
+from aw_jax.models import cache as caching
 from aw_jax.models.attention import _leading, attend_cache, attend_packed
+from aw_jax.models.cache import go_back, init_cache, repeat_rows
 from aw_jax.models.config import ModelConfig, ModelConfigError
-from aw_jax.models.decoder import (
-  Decoder,
-  ShortConv,
-  init_cache,
-  init_params,
-  repeat_rows,
-  token_logprobs,
-)
+from aw_jax.models.decoder import Decoder, init_params, token_logprobs
+from aw_jax.models.layers import ShortConv
 
 CONFIG = ModelConfig(
   vocab_size=23, width=16, layers=2, heads=4, kv_heads=2, head_dim=6, mlp_width=20,
@@ -108,8 +103,8 @@ def numpy_logits(params, c, tokens, positions, segments):
     return short_conv(x, segments, p[f'{name}_conv']['kernel']) if c.short_conv_width else x
 
   for layer in range(c.layers):
-    p = params[f'layer_{layer}']
-    out = attention(normed(p, 'attention'), segments, positions, p['attention'], c)
+    p = jax.tree.map(lambda x, i=layer: x[i], params['layers']['layer_0'])
+    out = attention(normed(p, 'mixer'), segments, positions, p['attention'], c)
     rows = [row + x for row, x in zip(rows, out, strict=True)]
     rows = [row + swiglu(x, p['mlp']) for row, x in zip(rows, normed(p, 'mlp'), strict=True)]
   table = params['embedding' if c.tied_embeddings else 'unembedding']
@@ -231,7 +226,7 @@ def test_remat_changes_nothing():
 
   tokens = random_tokens(1, len(SEGMENTS))
   stored, recomputed = map(
-    loss_and_gradients, (CONFIG, dataclasses.replace(CONFIG, remat=True)))
+    loss_and_gradients, (CONFIG, dataclasses.replace(CONFIG, remat='full')))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), stored, recomputed)
 
@@ -264,11 +259,11 @@ def feed(config, cache, rows, counts, width):
 
 
 @pytest.mark.parametrize('chunk', [3, 128])
-@pytest.mark.parametrize('config', [*CONFIGS.values(), dataclasses.replace(CONFIG, remat=True)],
+@pytest.mark.parametrize('config', [*CONFIGS.values(), dataclasses.replace(CONFIG, remat='full')],
                          ids=[*CONFIGS, 'remat'])
 def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
   """Of a cache in one chunk, and of one whose seven chunks are read as they fill up."""
-  monkeypatch.setattr(decoder, 'CHUNK', chunk)
+  monkeypatch.setattr(caching, 'CHUNK', chunk)
   rows = random_tokens(3, SLOTS)
   whole = np.asarray(forward(config, random_params(config), rows))
   cache, pieces = init_cache(config, 3, SLOTS), []
@@ -301,14 +296,11 @@ def test_a_bfloat16_cache_rounds_keys_and_values_alone():
 
 @pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
 def test_rolled_back_rows_forget(config):
-  """Lengths made smaller, and the taps of short convolutions put back: as if nothing was said."""
+  """As if nothing was said."""
   rows, others = random_tokens(3, SLOTS), random_tokens(3, SLOTS, seed=5)
   _, before = feed(config, init_cache(config, 3, SLOTS), rows, (5, 6, 2), 6)
   _, after = feed(config, before, others, (6, 1, 4), 6)
-  layers = tuple(
-    said.replace(attention_taps=layer.attention_taps, mlp_taps=layer.mlp_taps)
-    for said, layer in zip(after.layers, before.layers, strict=True))
-  rolled_back = after.replace(layers=layers, lengths=before.lengths)
+  rolled_back = go_back(after, before, np.ones(3, bool))
   logits, _ = feed(config, rolled_back, rows, (3, 4, 6), 6)
   expected, _ = feed(config, before, rows, (3, 4, 6), 6)
   for actual, wanted in zip(logits, expected, strict=True):
@@ -323,15 +315,16 @@ def test_rows_without_tokens_stay_as_they_are():
   for now, then in zip(after.layers, before.layers, strict=True):
     for waiting in (0, 2):
       for name in ('k', 'v'):
-        for part_now, part_then in zip(getattr(now, name), getattr(then, name), strict=True):
+        for part_now, part_then in zip(
+            getattr(now.mixer, name), getattr(then.mixer, name), strict=True):
           np.testing.assert_array_equal(part_now[:, waiting], part_then[:, waiting])
-      for name in ('attention_taps', 'mlp_taps'):
+      for name in ('mixer_taps', 'mlp_taps'):
         np.testing.assert_array_equal(getattr(now, name)[waiting], getattr(then, name)[waiting])
 
 
 @pytest.mark.parametrize('chunk', [3, 128])
 def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
-  monkeypatch.setattr(decoder, 'CHUNK', chunk)
+  monkeypatch.setattr(caching, 'CHUNK', chunk)
   rows = random_tokens(3, 6)
   cache = init_cache(CONFIG, 3, SLOTS)
   all_slots, _ = extend(CONFIG, random_params(CONFIG), cache, rows, np.array([6, 4, 0]))
@@ -344,9 +337,9 @@ def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
   (1, [(1, 1)]), (2, [(1, 2)]), (3, [(1, 3)]), (4, [(2, 3)]), (7, [(2, 3), (1, 3)]),
   (12, [(2, 3), (2, 3)]), (20, [(2, 3), (5, 3)]), (27, [(2, 3), (6, 3), (1, 3)])])
 def test_no_more_than_the_leading_slots_are_looked_at(attended, expected, monkeypatch):
-  monkeypatch.setattr(decoder, 'CHUNK', 3)
+  monkeypatch.setattr(caching, 'CHUNK', 3)
   layer, *_ = init_cache(CONFIG, 2, 27).layers
-  keys, values = _leading(layer.k, layer.v, attended)
+  keys, values = _leading(layer.mixer.k, layer.mixer.v, attended)
   assert [(k.shape[0], k.shape[-1]) for k in keys] == expected
   assert [(v.shape[0], v.shape[3]) for v in values] == expected
 
@@ -373,10 +366,10 @@ def test_repeated_rows_go_on_by_themselves():
   (512, [(2, 64), (6, 64)]), (1280, [(2, 64), (6, 64), (12, 64)]),
   (2112, [(2, 64), (6, 64), (24, 64), (1, 64)])])
 def test_each_part_makes_a_cache_four_times_as_long(slots, parts):
-  assert decoder.cache_parts(slots) == parts
+  assert caching.cache_parts(slots) == parts
   layer, *_ = init_cache(CONFIG, 2, slots).layers
-  assert [(k.shape[0], k.shape[-1]) for k in layer.k] == parts
-  assert [(v.shape[0], v.shape[3]) for v in layer.v] == parts
+  assert [(k.shape[0], k.shape[-1]) for k in layer.mixer.k] == parts
+  assert [(v.shape[0], v.shape[3]) for v in layer.mixer.v] == parts
 
 
 def test_every_buffer_of_a_cache_is_its_own():
@@ -400,9 +393,16 @@ def test_token_logprobs():
 @pytest.mark.parametrize(('field', 'value', 'message'), [
   ('layers', 0, 'model.layers: must be at least 1, is 0'),
   ('kv_heads', 3, 'model.kv_heads: 3 does not divide model.heads = 4'),
-  ('head_dim', 5, 'model.head_dim: must be even for RoPE, is 5'),
-  ('dtype', 'float16', "model.dtype: 'float32' or 'bfloat16', is 'float16'"),
-  ('cache_dtype', 'int8', "model.cache_dtype: 'float32' or 'bfloat16', is 'int8'")])
+  ('head_dim', 5, 'model.head_dim: its rotated part must be even for RoPE, is 5'),
+  ('rotary_fraction', 0.1, 'model.head_dim: its rotated part must be even for RoPE, is 0'),
+  ('dtype', 'float16', "model.dtype: one of float32, bfloat16, is 'float16'"),
+  ('cache_dtype', 'int8', "model.cache_dtype: one of float32, bfloat16, is 'int8'"),
+  ('remat', 'some', "model.remat: one of none, dots, full, is 'some'"),
+  ('pattern', ('attention', 'mamba'), 'model.pattern: of attention, delta_net, is '),
+  ('pattern', ('attention',) * 3, 'model.pattern: 3 layers long, which does not divide'),
+  ('pattern', ('delta_net',), 'model.delta_key_heads: must be at least 1, is 0'),
+  ('experts', 4, 'model.experts_per_token: must be at least 1, is 0'),
+  ('mlp_width', 0, 'model.mlp_width: must be at least 1, is 0')])
 def test_what_cannot_be_built_is_refused_by_field(field, value, message):
   with pytest.raises(ModelConfigError, match=message):
     dataclasses.replace(CONFIG, **{field: value})

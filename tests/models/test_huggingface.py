@@ -1,4 +1,4 @@
-"""Conversion of Qwen3 checkpoints without torch: exact both ways, and clear where it cannot be."""
+"""Hugging Face checkpoints without torch: exact both ways, and clear where it cannot be."""
 
 import dataclasses
 import re
@@ -25,51 +25,52 @@ def params_of(config: ModelConfig):
 def test_round_trip_keeps_every_parameter(tied):
   config = dataclasses.replace(CONFIG, tied_embeddings=tied)
   params = params_of(config)
-  back = huggingface.from_qwen3_state_dict(huggingface.to_qwen3_state_dict(params, config), config)
+  back = huggingface.from_state_dict(huggingface.to_state_dict(params, config), config)
   jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), back, params)
 
 
 def test_config_round_trip():
   config = dataclasses.replace(CONFIG, rope_theta=1e6, norm_epsilon=1e-5, tied_embeddings=False)
-  assert huggingface.config_from_qwen3(huggingface.config_to_qwen3(config)) == config
+  assert huggingface.config_from_huggingface(huggingface.config_to_huggingface(config)) == config
 
 
 def test_rope_theta_of_older_config_files():
-  values = huggingface.config_to_qwen3(CONFIG)
+  values = huggingface.config_to_huggingface(CONFIG)
   del values['rope_parameters']
-  assert huggingface.config_from_qwen3(values, dtype='float32').rope_theta == CONFIG.rope_theta
+  found = huggingface.config_from_huggingface(values, dtype='float32')
+  assert found.rope_theta == CONFIG.rope_theta
 
 
 @pytest.mark.parametrize(('field', 'value'), [
-  ('model_type', 'llama'), ('hidden_act', 'gelu'), ('attention_bias', True),
+  ('model_type', 'gpt2'), ('hidden_act', 'gelu'), ('attention_bias', True),
   ('use_sliding_window', True), ('rope_scaling', {'rope_type': 'yarn', 'factor': 4.0})])
 def test_what_the_decoder_does_not_do_is_refused(field, value):
-  values = {**huggingface.config_to_qwen3(CONFIG), field: value}
+  values = {**huggingface.config_to_huggingface(CONFIG), field: value}
   with pytest.raises(CheckpointFormatError, match=rf'config\.json\.{field}: '):
-    huggingface.config_from_qwen3(values)
+    huggingface.config_from_huggingface(values)
 
 
 def test_missing_config_field_is_named():
-  values = huggingface.config_to_qwen3(CONFIG)
+  values = huggingface.config_to_huggingface(CONFIG)
   del values['num_key_value_heads']
   with pytest.raises(CheckpointFormatError, match=r'config\.json\.num_key_value_heads: missing'):
-    huggingface.config_from_qwen3(values)
+    huggingface.config_from_huggingface(values)
 
 
 def test_checkpoint_of_another_model_is_refused_by_tensor():
-  state_dict = huggingface.to_qwen3_state_dict(params_of(CONFIG), CONFIG)
+  state_dict = huggingface.to_state_dict(params_of(CONFIG), CONFIG)
   name = 'model.layers.1.mlp.up_proj.weight'
   missing = {key: value for key, value in state_dict.items() if key != name}
   for wrong, message in (
       (missing, f'{name}: missing'),
       ({**state_dict, 'extra.bias': np.zeros(3)}, 'extra.bias: no place'),
-      ({**state_dict, name: np.zeros((11, 8))}, f'{name}: shape [8, 11] where the config gives '
-                                                 '[8, 12]')):
+      ({**state_dict, name: np.zeros((11, 8))}, f'{name}: shape [11, 8] where the config gives '
+                                                 'parts of [8, 12]')):
     with pytest.raises(CheckpointFormatError, match=re.escape(message)):
-      huggingface.from_qwen3_state_dict(wrong, CONFIG)
+      huggingface.from_state_dict(wrong, CONFIG)
 
 
 def test_short_convolutions_cannot_be_exported():
   config = dataclasses.replace(CONFIG, short_conv_width=4)
   with pytest.raises(CheckpointFormatError, match='short_conv_width'):
-    huggingface.to_qwen3_state_dict(params_of(config), config)
+    huggingface.to_state_dict(params_of(config), config)

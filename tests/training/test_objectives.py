@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aw_jax.models import decoder
+from aw_jax.models import cache
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.training import objectives
@@ -136,7 +136,7 @@ def test_completions_of_a_shared_prompt_equal_each_sequence_alone():
   ('float32', 64), ('bfloat16', 64), ('float32', 2)])
 def test_gradients_of_completions_reach_keys_and_values(cache_dtype, chunk, monkeypatch):
   """Whatever the sampler's cache holds, in one part or three, it is that of the whole sequence."""
-  monkeypatch.setattr(decoder, 'CHUNK', chunk)
+  monkeypatch.setattr(cache, 'CHUNK', chunk)
   batch = completions()
   model = Decoder(dataclasses.replace(CONFIG, cache_dtype=cache_dtype))
   n, g = 1, 0

@@ -1,6 +1,4 @@
-"""The decoder is Qwen3's: a random tiny Qwen3ForCausalLM of transformers gives the same logits."""
-
-import functools
+"""Every architecture is that of transformers: tiny random models, the same logits and tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -8,37 +6,16 @@ import numpy as np
 import pytest
 
 from aw_jax.models import huggingface
-from aw_jax.models.decoder import Decoder, init_cache
+from aw_jax.models.cache import init_cache
+from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import generate
+from tests.models.families import FAMILIES, models
 
 pytestmark = pytest.mark.requires('torch', 'transformers')
 
-LENGTH = 2100  # positions beyond 2,048, where a wrong rotary base or dtype shows
+LENGTH = 2100  # positions beyond 2,048, where a wrong rotary base, chunk border or dtype shows
 TOLERANCE = 1e-4
-
-
-@functools.cache
-def models(tied: bool):
-  """(Qwen3ForCausalLM in float32, our config, our parameters), random and the same."""
-  import torch
-  import transformers
-
-  torch.manual_seed(0)
-  torch.set_num_threads(1)
-  theirs = transformers.Qwen3Config(
-    vocab_size=160, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
-    num_attention_heads=6, num_key_value_heads=2, head_dim=16, tie_word_embeddings=tied,
-    max_position_embeddings=4096, rms_norm_eps=1e-6, initializer_range=0.1,
-    rope_parameters={'rope_type': 'default', 'rope_theta': 1e6}, attn_implementation='eager',
-    bos_token_id=None, eos_token_id=None, pad_token_id=None)
-  torch_model = transformers.Qwen3ForCausalLM(theirs).eval().to(torch.float32)
-  with torch.no_grad():  # norms of ones would hide a norm that is left out or misplaced
-    for name, parameter in torch_model.named_parameters():
-      if 'norm' in name:
-        parameter.uniform_(0.5, 1.5)
-  config = huggingface.config_from_qwen3(theirs.to_dict(), dtype='float32')
-  params = huggingface.from_qwen3_state_dict(torch_model.state_dict(), config)
-  return torch_model, config, params
+EVERY = pytest.mark.parametrize('name', FAMILIES)
 
 
 def tokens(rows: int, length: int) -> np.ndarray:
@@ -52,19 +29,20 @@ def torch_logits(torch_model, prompt) -> np.ndarray:
     return torch_model(torch.from_numpy(prompt).long()).logits.numpy()
 
 
-@pytest.mark.parametrize('tied', [True, False])
-def test_logits_of_long_prompts(tied):
-  torch_model, config, params = models(tied)
+@EVERY
+def test_logits_of_long_prompts(name):
+  torch_model, config, params = models(name)
   prompt = tokens(2, LENGTH)
   expected = torch_logits(torch_model, prompt)
-  assert expected.std() > 0.5  # far above the tolerance
+  assert expected.std() > 0.3  # far above the tolerance
   actual = jax.jit(Decoder(config).apply)({'params': params}, prompt)
   np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_logits_with_a_cache():
+@EVERY
+def test_logits_with_a_cache(name):
   """Prefill in two uneven pieces; the second row is shorter than the first."""
-  torch_model, config, params = models(True)
+  torch_model, config, params = models(name)
   model, prompt = Decoder(config), tokens(2, LENGTH)
   counts = np.array([LENGTH, LENGTH - 7], np.int32)
   expected = torch_logits(torch_model, prompt)
@@ -80,8 +58,9 @@ def test_logits_with_a_cache():
       actual[row, :count], expected[row, :count], rtol=0, atol=TOLERANCE)
 
 
-def test_packed_segments_are_separate_prompts():
-  torch_model, config, params = models(True)
+@EVERY
+def test_packed_segments_are_separate_prompts(name):
+  torch_model, config, params = models(name)
   prompt = tokens(1, 300)
   cut = 113
   positions = np.concatenate([np.arange(cut), np.arange(300 - cut)])[None]
@@ -92,11 +71,11 @@ def test_packed_segments_are_separate_prompts():
   np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize('tied', [True, False])
-def test_greedy_decode(tied):
+@EVERY
+def test_greedy_decode(name):
   import torch
 
-  torch_model, config, params = models(tied)
+  torch_model, config, params = models(name)
   prompt, new = tokens(3, 40), 128
   with torch.no_grad():
     expected = torch_model.generate(
@@ -105,26 +84,28 @@ def test_greedy_decode(tied):
   turn = generate(
     Decoder(config), params, jnp.asarray(prompt), jnp.full(3, prompt.shape[1]), jax.random.key(0),
     stop=-1, max_tokens=new, temperature=0.0)
-  assert len(np.unique(expected)) > 10  # not one token for ever
+  assert len(np.unique(expected)) > 5  # not one token for ever
   np.testing.assert_array_equal(turn.tokens, expected)
 
 
-@pytest.mark.parametrize('tied', [True, False])
-def test_round_trip_is_bitwise(tied):
-  torch_model, config, params = models(tied)
+@EVERY
+def test_round_trip_is_bitwise(name):
+  torch_model, config, params = models(name)
   theirs = torch_model.state_dict()
-  back = huggingface.to_qwen3_state_dict(params, config)
+  back = dict(huggingface.iterate_state_dict(params, config, separate_experts=False))
   assert set(back) == set(theirs)
-  for name, tensor in theirs.items():
-    np.testing.assert_array_equal(back[name], tensor.numpy(), strict=True)
+  for tensor_name, tensor in theirs.items():
+    np.testing.assert_array_equal(back[tensor_name], tensor.numpy(), strict=True)
 
 
-def test_our_config_builds_their_model():
+@EVERY
+def test_our_config_builds_their_model(name):
   import transformers
 
-  torch_model, config, _ = models(True)
-  rebuilt = transformers.Qwen3Config(**huggingface.config_to_qwen3(config))
-  assert huggingface.config_from_qwen3(rebuilt.to_dict(), dtype='float32') == config
+  torch_model, config, _ = models(name)
+  config_name, model_name, _ = FAMILIES[name]
+  rebuilt = getattr(transformers, config_name)(**huggingface.config_to_huggingface(config))
+  assert huggingface.config_from_huggingface(rebuilt.to_dict(), dtype='float32') == config
   shapes = {name: tensor.shape for name, tensor in torch_model.state_dict().items()}
-  other = transformers.Qwen3ForCausalLM(rebuilt).state_dict()
+  other = getattr(transformers, model_name)(rebuilt).state_dict()
   assert {name: tensor.shape for name, tensor in other.items()} == shapes

