@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Runs a training command on TPU slices of a GKE cluster through XPK, again after every preemption.
+#
+#   PROJECT=my-project ZONE=us-east5-a CLUSTER=my-cluster TYPE=v5p-128 BUCKET=my-bucket \
+#     IMAGE=us-docker.pkg.dev/my-project/aw-jax/aw_jax:1 \
+#     experiments/launch/gke_xpk.sh run1 python -m experiments.train \
+#       --config=configs/pod_35b_a3b.py --workdir=/mnt/aw_jax/run1
+#
+# BUCKET is mounted as /mnt/aw_jax in every pod; the work directory there is filled before by
+# `--data_only` on a machine with CPU cores. GKE sends SIGTERM when it takes a node away: the command
+# saves and ends with an error, the workload is restarted (RESTARTS times at most, 100 by default) and
+# the same command goes on from the newest whole checkpoint. IMAGE is built from the Dockerfile beside
+# this script:
+#
+#   docker build -f experiments/launch/Dockerfile -t "$IMAGE" . && docker push "$IMAGE"
+#
+# SLICES says how many (1 by default; more are joined by the data centre's network); DRY_RUN=1 prints
+# what would be done. Needs xpk (pip install xpk) and gcloud, logged in.
+set -euo pipefail
+
+[[ $# -ge 2 ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit 2; }
+name=$1
+shift
+for variable in PROJECT ZONE CLUSTER TYPE BUCKET IMAGE; do
+  [[ -n ${!variable:-} ]] || { echo "gke_xpk: $variable is not set; see the top of $0" >&2; exit 2; }
+done
+flags=(--project="$PROJECT" --zone="$ZONE" --cluster="$CLUSTER")
+
+run() {
+  if [[ ${DRY_RUN:-0} == 1 ]]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+# Attached once, it stays with the cluster; to attach it again is an error that does no harm.
+run xpk storage attach "aw-jax-$BUCKET" "${flags[@]}" --type=gcsfuse --bucket="$BUCKET" \
+  --mount-point=/mnt/aw_jax --readonly=false --size=1000 --auto-mount=true ||
+  echo 'gke_xpk: the bucket is attached already'
+run xpk workload create --workload="$name" "${flags[@]}" --tpu-type="$TYPE" \
+  --num-slices="${SLICES:-1}" --docker-image="$IMAGE" --max-restarts="${RESTARTS:-100}" \
+  --command="$(printf '%q ' "$@")--coordinator=auto"
