@@ -1,45 +1,87 @@
 """Device mesh, logical axis rules, work split by rows, and a check for large replicated arrays."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-MESH_AXES = ('data', 'fsdp', 'tensor')
-ROW_AXES = ('data', 'fsdp')
-# Parameters are split over 'fsdp' along their embedding axis and over 'tensor' along the other one;
-# batches over everything that does not split a matrix product.
+MESH_AXES = ('data', 'fsdp', 'context', 'expert', 'tensor')
+# Rows of a batch are split over the first two axes, the tokens of a row over the next two: what is
+# not the work of experts is context parallelism on the expert axis too.
+ROW_AXES, SEQUENCE_AXES = ('data', 'fsdp'), ('context', 'expert')
+# Parameters are split along their embedding axis over everything that splits tokens but 'data', and
+# over 'tensor' along the other one. Of two rules for an axis the first that is free holds.
 AXIS_RULES = (
-    ('batch', ROW_AXES), ('embed', 'fsdp'), ('heads', 'tensor'), ('mlp', 'tensor'),
-    ('vocab', 'tensor'),
+    ('batch', ROW_AXES), ('sequence', SEQUENCE_AXES), ('experts', 'expert'), ('heads', 'tensor'),
+    ('mlp', 'tensor'), ('vocab', 'tensor'), ('embed', ('fsdp', *SEQUENCE_AXES)),
+    ('embed', ('fsdp', 'context')),
 )
 LARGE_ARRAY_BYTES = 1 << 20
 
 
 class PartitioningError(ValueError):
-  """The mesh does not fit the devices, or a large array is replicated."""
+  """The mesh does not fit the devices or the model, or a large array is replicated."""
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, context: int = 1, expert: int = 1, tensor: int = 1,
+              devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh over all devices; one size may be -1, what is left.
 
+  Args:
+    data: copies of the parameters, each with its own rows.
+    fsdp: shares of the parameters, each with its own rows (ZeRO-3).
+    context: shares of the parameters, each with its own part of every row.
+    expert: shares of the experts, each with its own part of every row.
+    tensor: parts of the heads and hidden units.
+    devices: all there are by default.
   Raises:
     PartitioningError: where the sizes do not multiply to the number of devices.
   """
-  sizes, devices = [data, fsdp, tensor], jax.device_count()
-  if sizes.count(-1) == 1:
-    known = -int(np.prod(sizes))
-    if known and devices % known == 0:
-      sizes[sizes.index(-1)] = devices // known
-  if min(sizes) < 1 or int(np.prod(sizes)) != devices:
-    raise PartitioningError(
-        f'mesh data={data}, fsdp={fsdp}, tensor={tensor} does not divide {devices} devices')
+  sizes = dict(zip(MESH_AXES, (data, fsdp, context, expert, tensor), strict=True))
+  asked = ', '.join(f'{axis}={size}' for axis, size in sizes.items())
+  count = jax.device_count() if devices is None else len(devices)
+  free = [axis for axis, size in sizes.items() if size == -1]
+  known = -math.prod(sizes.values())
+  if len(free) == 1 and known > 0 and count % known == 0:
+    sizes[free[0]] = count // known
+  if min(sizes.values()) < 1 or math.prod(sizes.values()) != count:
+    raise PartitioningError(f'mesh {asked} does not divide {count} devices')
   # Linen's logical constraints need Auto axes; make_mesh's own default is Explicit.
-  return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, devices=devices,
+                       axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def auto_mesh() -> AbstractMesh | None:
+  """The mesh that is set, where the compiler splits the work of several devices.
+
+  None where there is no mesh, a single device, or where work is split by hand already (`by_rows`).
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1 or any(kind != AxisType.Auto for kind in mesh.axis_types):
+    return None
+  return mesh
+
+
+def sequence_shares() -> int:
+  """Into how many parts each packed row is split."""
+  mesh = auto_mesh()
+  return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in SEQUENCE_AXES)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """x, which the compiler is told to split along these logical axes."""
+  if auto_mesh() is None:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec(*axes))
+
+
+def spec(*axes: str | None) -> PartitionSpec:
+  """What the rules make of logical axes, for `shard_map`."""
+  return nn.logical_to_mesh_axes(axes, AXIS_RULES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -49,7 +91,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows over all data axes."""
-  return NamedSharding(mesh, nn.logical_to_mesh_axes(('batch',), AXIS_RULES))
+  return NamedSharding(mesh, spec('batch'))
 
 
 def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
@@ -58,8 +100,8 @@ def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
   Loops whose length depends on the data, as in decoding, end on each device with its own rows, and
   no step waits for another device. On a CPU, where JAX's devices are threads, two small models side
   by side decode over a third more than one model on two threads (experiments/results). Where the
-  mesh splits matrix products over 'tensor', devices meet in every step: there the loops go on, on
-  all devices alike, until the last row is done.
+  mesh splits the model itself, over 'tensor' or 'expert', devices meet in every step: there the
+  loops go on, on all devices alike, until the last row is done.
 
   Args:
     function: of arrays with the same number of rows in front; so are those that it returns, with
@@ -87,7 +129,7 @@ def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
     return in_order.reshape(x.shape)[:count * times]
 
   split, dealt = PartitionSpec(ROW_AXES), jax.tree.map(deal, rows)
-  if mesh.shape['tensor'] > 1:
+  if shares < mesh.size:
     out = function(shared, jax.lax.with_sharding_constraint(dealt, split))
   else:
     out = jax.shard_map(
@@ -97,8 +139,25 @@ def by_rows(function: Callable[[Any, Any], Any], shared: Any, rows: Any) -> Any:
 
 
 def param_shardings(boxed: Any, mesh: Mesh) -> Any:
-  """A NamedSharding for every leaf of boxed (abstract) parameters."""
-  return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, AXIS_RULES)
+  """A NamedSharding for every leaf of boxed (abstract) parameters.
+
+  Raises:
+    PartitioningError: where the mesh does not divide one of them, naming it.
+  """
+  shardings = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, AXIS_RULES)
+  jax.tree_util.tree_map_with_path(_require_divides, shardings, nn.unbox(boxed))
+  return shardings
+
+
+def _require_divides(path: tuple[Any, ...], sharding: NamedSharding, leaf: jax.Array) -> None:
+  for size, axes in zip(leaf.shape, sharding.spec, strict=False):
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    parts = math.prod(sharding.mesh.shape[axis] for axis in axes)
+    if size % parts:
+      asked = ' x '.join(f'{axis}={sharding.mesh.shape[axis]}' for axis in axes)
+      raise PartitioningError(
+          f'mesh {asked} does not divide the model: {jax.tree_util.keystr(path)} is '
+          f'{" x ".join(map(str, leaf.shape))}, and {parts} does not divide {size}')
 
 
 def state_shardings(abstract: Any, params: Any, mesh: Mesh) -> Any:
@@ -127,7 +186,7 @@ def assert_sharded(tree: Any, mesh: Mesh, large: int = LARGE_ARRAY_BYTES) -> Non
   Raises:
     PartitioningError: naming the first such array.
   """
-  if mesh.shape['fsdp'] * mesh.shape['tensor'] == 1:
+  if mesh.size == mesh.shape['data']:
     return
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if leaf.nbytes >= large and leaf.sharding.is_fully_replicated:

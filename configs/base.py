@@ -18,7 +18,7 @@ def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
           'name': 'muon', 'peak_lr': peak_lr, 'warmup_steps': 20, 'schedule': 'cosine',
           'final_lr_ratio': 0.1, 'weight_decay': 0.01, 'clip_norm': 1.0, 'adam_lr_ratio': 0.15,
       },
-      'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1}, **fields,
+      'mesh': {'data': -1, 'fsdp': 1, 'context': 1, 'expert': 1, 'tensor': 1}, **fields,
   })
 
 
@@ -54,15 +54,24 @@ def get_config() -> ml_collections.ConfigDict:
       'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True,
       'stages': ('cpt', 'sft', 'rl', 'agent'),  # which to pack records for
   })
-  config.model = ml_collections.ConfigDict({
+  config.model = ml_collections.ConfigDict({  # aw_jax/models/config.py says what each is
       'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,
-      'short_conv_width': 4, 'dtype': 'bfloat16', 'cache_dtype': 'float32', 'query_block': 128,
+      'short_conv_width': 4,
+      'rope_theta': 10_000.0, 'rotary_fraction': 1.0, 'norm_epsilon': 1e-6,
+      'tied_embeddings': True, 'qk_norm': True, 'zero_centred_norm': False,
+      'attention_gate': False, 'pattern': ('attention',),
+      'delta_key_heads': 0, 'delta_value_heads': 0, 'delta_key_dim': 0, 'delta_value_dim': 0,
+      'delta_conv_width': 4,
+      'experts': 0, 'experts_per_token': 0, 'expert_width': 0, 'shared_expert_width': 0,
+      'normalise_router': True, 'router_loss_weight': 1e-3,
+      'dtype': 'bfloat16', 'cache_dtype': 'float32', 'attention_kind': 'auto', 'query_block': 128,
       'remat': 'none',
   })
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
-      20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9)
+      20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9,
+      whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing
       'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,

@@ -224,7 +224,8 @@ def model_config(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Mod
       {**config.model, 'vocab_size': -(-tokenizer.vocab_size // 64) * 64})
 
 
-_RUN_TIME = ('dtype', 'cache_dtype', 'query_block', 'remat')  # not part of what was learned
+# Not part of what was learned.
+_RUN_TIME = ('dtype', 'cache_dtype', 'attention_kind', 'query_block', 'remat')
 
 
 def load_start(config: ml_collections.ConfigDict, directory: str) -> tuple[Any, ModelConfig]:
@@ -365,7 +366,8 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
       updates_per_batch=c.updates_per_batch, seed=config.seed)
 
   def objective(decoder, parameters, batch):
-    return objectives.group_policy(decoder, parameters, batch, clip=c.clip, ratio=c.ratio)
+    return objectives.group_policy(
+        decoder, parameters, batch, clip=c.clip, ratio=c.ratio, whole_rows=c.whole_rows)
 
   return run_stage(
       'rl', c, model, tokenizer, objective, sampler, os.path.join(workdir, 'rl'),

@@ -1,13 +1,14 @@
 """Run by test_partitioning.py in a process with eight CPU devices: OUT MESH...
 
 Writes as JSON: the first step's loss and gradients of every objective on each mesh against the
-first one's, samples on each mesh, shardings on a mesh of 2 x 2 x 2, what `assert_sharded` says, and
-where a sharded checkpoint lies.
+first one's, samples on each mesh, shardings on a mesh of fsdp, expert and tensor of 2 each, what
+`assert_sharded` says, and where a sharded checkpoint lies.
 """
 
 import functools
 import importlib.util
 import json
+import math
 import os
 import sys
 
@@ -17,12 +18,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from aw_jax import partitioning
 from aw_jax.imagination.rollout import EpisodePrompts, RolloutConfig, rollout
 from aw_jax.imagination.teacher_forcing import Limits, Played, answer_turns
-from aw_jax.models import huggingface, safetensors_files
+from aw_jax.models import huggingface, safetensors_files, vocabulary
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.sampling.decode import generate
@@ -48,10 +49,9 @@ EXPERTS = ModelConfig(
 
 
 def make_mesh(sizes: str):
+  """Of 'data x fsdp x context x expert x tensor'."""
   shape = tuple(map(int, sizes.split('x')))
-  return jax.make_mesh(
-    shape, partitioning.MESH_AXES, axis_types=(AxisType.Auto,) * 3,
-    devices=jax.devices()[:int(np.prod(shape))])
+  return partitioning.make_mesh(*shape, devices=jax.devices()[:math.prod(shape)])
 
 
 def rows(*shape, low=0, high=320):
@@ -72,9 +72,9 @@ def logprobs(*shape):
   return np.random.default_rng(7).normal(-3, 1, shape).astype(np.float32)
 
 
-def group_policy_batch():
+def group_policy_batch(prompt=12):
   return {
-    'prompts': rows(8, 12), 'prompt_lengths': rows(8, low=1, high=13),
+    'prompts': rows(8, prompt), 'prompt_lengths': rows(8, low=1, high=prompt + 1),
     'completions': rows(8, 2, 6), 'completion_lengths': rows(8, 2, low=0, high=7),
     'sampled_logprobs': logprobs(8, 2, 6), 'advantages': logprobs(8, 2) + 3}
 
@@ -84,12 +84,24 @@ def episode_policy_batch():
           'sampled_logprobs': logprobs(8, 16), 'advantages': logprobs(8) + 3}
 
 
+def next_token_of_a_large_vocabulary(model, params, batch):
+  """`next_token` by the code that never has all logits."""
+  before, vocabulary.CHUNK = vocabulary.CHUNK, 100
+  try:
+    return objectives.next_token(model, params, batch)
+  finally:
+    vocabulary.CHUNK = before
+
+
 POLICY = {'clip': 10.0, 'ratio': 'token'}
 OBJECTIVES = {
   'next_token': (CONFIG, objectives.next_token, next_token_batch()),
   'experts': (EXPERTS, objectives.next_token, next_token_batch()),
+  'large_vocabulary': (CONFIG, next_token_of_a_large_vocabulary, next_token_batch()),
   'group_policy': (
     CONFIG, functools.partial(objectives.group_policy, **POLICY), group_policy_batch()),
+  'whole_rows': (EXPERTS, functools.partial(
+    objectives.group_policy, **POLICY, whole_rows=True), group_policy_batch(prompt=10)),
   'episode_policy': (
     CONFIG, functools.partial(objectives.episode_policy, **POLICY), episode_policy_batch())}
 
@@ -185,14 +197,18 @@ def shardings():
   config = ml_collections.ConfigDict({
     'name': 'adamw', 'peak_lr': 1.0, 'warmup_steps': 1, 'total_steps': 2, 'schedule': 'constant',
     'final_lr_ratio': 0.1, 'weight_decay': 0.0, 'clip_norm': 1.0, 'adam_lr_ratio': 1.0})
-  mesh = make_mesh('2x2x2')
-  with jax.set_mesh(mesh):
-    _, found = init_state(CONFIG, optimizer.make_optimizer(config), mesh, 0)
 
   def specs(tree):
     return {jax.tree_util.keystr(path): str(leaf.spec)
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-  return {'parameters': specs(found.params), 'optimizer': specs(found.opt_state)}
+
+  mesh, found = make_mesh('1x2x1x2x2'), {}
+  for name, model in (('dense', CONFIG), ('experts', EXPERTS)):
+    with jax.set_mesh(mesh):
+      _, shardings = init_state(model, optimizer.make_optimizer(config), mesh, 0)
+    found[name] = {
+      'parameters': specs(shardings.params), 'optimizer': specs(shardings.opt_state)}
+  return found
 
 
 def imported(folder):
@@ -202,7 +218,7 @@ def imported(folder):
   """
   if importlib.util.find_spec('safetensors') is None:
     return None
-  params, mesh = random_params(EXPERTS), make_mesh('2x2x2')
+  params, mesh = random_params(EXPERTS), make_mesh('1x2x1x2x2')
   safetensors_files.write(huggingface.iterate_state_dict(params, EXPERTS), folder, max_bytes=20_000)
   read, sizes = huggingface._read, []
 
@@ -224,7 +240,7 @@ def imported(folder):
 
 
 def refusal(array, spec):
-  mesh = make_mesh('1x8x1')
+  mesh = make_mesh('1x8x1x1x1')
   array = jax.device_put(array, NamedSharding(mesh, spec))
   try:
     partitioning.assert_sharded({'table': array}, mesh)

@@ -22,7 +22,8 @@ LAYERS = {
   'aw_jax.training': 4,
   'aw_jax.rewards': 3, 'aw_jax.serving': 3, 'data_pipelines': 3,
   'aw_jax.prompts': 2, 'aw_jax.environments': 2, 'aw_jax.sampling': 2,
-  'aw_jax.tokenizer': 1, 'aw_jax.partitioning': 1, 'aw_jax.models': 1,
+  'aw_jax.tokenizer': 1, 'aw_jax.models': 1,
+  'aw_jax.partitioning': 0,  # models say how they are split
   'aw_jax.trajectories': 0,  # the schema stands below everything, the vocabulary's markup included
   'aw_jax': 0,  # the package itself: its docstring
 }

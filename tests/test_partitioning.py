@@ -13,8 +13,9 @@ from aw_jax.partitioning import PartitioningError
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = HERE / 'golden' / 'shardings.json'
-MESHES = ('1x1x1', '8x1x1', '1x8x1', '2x2x2')
-SAMPLED = ('none set', '1x8x1', '2x2x2')  # with none set the mesh is 8x1x1
+# data x fsdp x context x expert x tensor
+MESHES = ('1x1x1x1x1', '8x1x1x1x1', '1x8x1x1x1', '2x2x1x1x2', '1x2x4x1x1', '2x1x1x4x1', '1x1x2x2x2')
+SAMPLED = ('none set', *MESHES[2:4], *MESHES[5:])  # with none set data is 8
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +32,8 @@ def on_eight_devices(tmp_path_factory):
 
 
 @pytest.mark.parametrize('mesh', MESHES[1:])
-@pytest.mark.parametrize('objective', ['next_token', 'experts', 'group_policy', 'episode_policy'])
+@pytest.mark.parametrize('objective', [
+  'next_token', 'experts', 'large_vocabulary', 'group_policy', 'whole_rows', 'episode_policy'])
 def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objective, mesh):
   one, many = (on_eight_devices['steps'][objective][name] for name in (MESHES[0], mesh))
   assert many['loss'] == pytest.approx(one['loss'], rel=1e-5)
@@ -63,7 +65,7 @@ def test_shardings_are_the_golden_ones(on_eight_devices):
 
 
 def test_moments_follow_their_parameters(on_eight_devices):
-  found = on_eight_devices['shardings']
+  found = on_eight_devices['shardings']['experts']
   for name, spec in found['parameters'].items():
     moments = [other for path, other in found['optimizer'].items() if path.endswith(name)]
     assert moments and all(moment == spec for moment in moments), name

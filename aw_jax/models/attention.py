@@ -1,7 +1,7 @@
-"""Grouped-query attention: blocks of queries while training, a cache while decoding.
+"""Grouped-query attention: whole packed rows while training, a cache while decoding.
 
-Shapes: B batch, L or T tokens, N_i chunks of C slots in part i of a cache, H query heads, K key
-heads, G = H / K, D head width.
+Shapes: B batch, L or T tokens, S tokens with keys, N_i chunks of C slots in part i of a cache, H
+query heads, K key heads, G = H / K, D head width.
 """
 
 import functools
@@ -9,8 +9,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
+from aw_jax import partitioning
+from aw_jax.models import splash
 from aw_jax.models.contract import contract
+
+# What packed rows are attended with by default; the other kinds are there for comparison.
+_AUTO = {'cpu': 'blocks', 'gpu': 'cudnn', 'tpu': 'splash'}
 
 _MASKED = -1e30  # finite: a row in which everything is masked (padding) must not become NaN
 
@@ -50,73 +56,145 @@ def rotate(x_BxLxHxD: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Arr
       [first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
-def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, dtype: str, block: int):
-  """Causal attention within segments, `block` queries at a time. Returns [B, L, H, D].
+def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str, dtype: str,
+                  block: int) -> jax.Array:
+  """Causal attention within segments. Returns float32[B, L, H, D].
 
-  A block reads only the keys up to its own end, half of the work of the full square. Of the softmax
-  only the normaliser is stored; the backward pass makes the probabilities again from it.
+  Where the mesh splits rows, every device attends from its own queries to all keys of its rows:
+  context parallelism by gathering keys and values, of which grouped-query attention has few.
+
+  Args:
+    q_BxLxHxD: rotated queries.
+    k_BxLxKxD: rotated keys, and v_BxLxKxD: values.
+    segment_ids_BxL: int32.
+    kind: of ATTENTION_KINDS; 'auto' is 'splash' on TPUs where the kernel takes rows of that length.
+    dtype: of the products' operands; softmax is in float32.
+    block: queries at a time where the kind is 'blocks'.
+  """
+  length, heads = q_BxLxHxD.shape[1:3]
+  mesh, shares = partitioning.auto_mesh(), partitioning.sequence_shares()
+  if kind == 'auto':
+    kind = _AUTO[jax.default_backend()]
+    if kind == 'splash' and not splash.supports(length // shares):
+      kind = 'blocks'
+  if kind == 'splash':
+    attend = functools.partial(splash.attend, dtype=dtype)
+    kernel = splash.make_kernel(length, length, heads, mesh.shape['tensor'] if mesh else 1, shares)
+    place, place_spec = kernel, mesh and kernel.manual_sharding_spec(
+        NamedSharding(mesh, partitioning.spec('heads', 'sequence')))
+  else:
+    attend = functools.partial(
+        {'plain': _attend_plain, 'cudnn': _attend_cudnn, 'blocks': _attend_in_blocks}[kind],
+        dtype=dtype, block=block)
+    first = None if shares == 1 else jnp.arange(0, length, length // shares)
+    place, place_spec = first, partitioning.spec('sequence')
+  operands = q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, segment_ids_BxL, place
+  if mesh is None:
+    return attend(*operands)
+  queries, keys = (
+      partitioning.spec('batch', axis, 'heads', None) for axis in ('sequence', None))
+  rows = partitioning.spec('batch', 'sequence'), partitioning.spec('batch', None)
+  return jax.shard_map(
+      attend, mesh=mesh, in_specs=(queries, keys, keys, *rows, place_spec), out_specs=queries,
+      check_vma=False)(*operands)
+
+
+def _visible(segments_BxL, key_segments_BxS, first) -> jax.Array:
+  """bool[B, L, S]: which keys each query sees. `first`: the first query's place, None for 0."""
+  queries = jnp.arange(segments_BxL.shape[1]) + (0 if first is None else first)
+  causal = jnp.arange(key_segments_BxS.shape[1]) <= queries[:, None]
+  return causal & (segments_BxL[:, :, None] == key_segments_BxS[:, None])
+
+
+def _attend_plain(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype, block):
+  """All scores at once: what the others are checked against."""
+  del block
+  return jax.nn.dot_product_attention(
+      *(x.astype(dtype) for x in (q_BxLxHxD, k_BxSxKxD, v_BxSxKxD)), implementation='xla',
+      mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
+
+
+def _attend_cudnn(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype, block):
+  """cuDNN's flash attention. Its mask of segments has L x S elements a row; the scores never are.
+  """
+  del block
+  return jax.nn.dot_product_attention(
+      *(x.astype(dtype) for x in (q_BxLxHxD, k_BxSxKxD, v_BxSxKxD)), implementation='cudnn',
+      mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
+
+
+def _attend_in_blocks(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype,
+                      block):
+  """`block` queries at a time.
+
+  Of the softmax only the normaliser is stored; the backward pass makes the probabilities again from
+  it. Where the first query is the row's first, a block reads only the keys up to its own end, half
+  of the work of the full square.
   """
   batch, length, heads, width = q_BxLxHxD.shape
-  kv_heads = k_BxLxKxD.shape[2]
+  kv_heads = k_BxSxKxD.shape[2]
   q = q_BxLxHxD.reshape(batch, length, kv_heads, heads // kv_heads, width) * width**-0.5
   q_BxKxGxLxD = q.transpose(0, 2, 3, 1, 4)
-  k_BxKxLxD, v_BxKxLxD = (x.transpose(0, 2, 1, 3) for x in (k_BxLxKxD, v_BxLxKxD))
-  out = _attend_blocks(q_BxKxGxLxD, k_BxKxLxD, v_BxKxLxD, segment_ids_BxL, dtype, block)
+  k_BxKxSxD, v_BxKxSxD = (x.transpose(0, 2, 1, 3) for x in (k_BxSxKxD, v_BxSxKxD))
+  out = _attend_blocks(
+      q_BxKxGxLxD, k_BxKxSxD, v_BxKxSxD, segments, key_segments, first, dtype, block)
   return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attend_blocks(q, k, v, segment_ids, dtype, block):
-  return _attend_blocks_forward(q, k, v, segment_ids, dtype, block)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _attend_blocks(q, k, v, segments, key_segments, first, dtype, block):
+  return _attend_blocks_forward(q, k, v, segments, key_segments, first, dtype, block)[0]
 
 
-def _attend_blocks_forward(q, k, v, segment_ids, dtype, block):
+def _attend_blocks_forward(q, k, v, segments, key_segments, first, dtype, block):
   q, k, v = (x.astype(dtype) for x in (q, k, v))
   outputs, normalisers = [], []
-  for start, end in _blocks(q.shape[3], block):
-    scores = _scores(q, k, segment_ids, start, end)
+  for queries, keys in _blocks(q.shape[3], k.shape[2], first, block):
+    scores = _scores(q, k, segments, key_segments, first, queries, keys)
     largest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     outputs.append(
-        _product('bkgts,bksd->bkgtd', weights.astype(dtype), v[:, :, :end]) / total)
+        _product('bkgts,bksd->bkgtd', weights.astype(dtype), v[:, :, keys]) / total)
     normalisers.append(largest + jnp.log(total))
   out, normaliser = (jnp.concatenate(x, axis=3) for x in (outputs, normalisers))
-  return out, (q, k, v, segment_ids, out, normaliser)
+  return out, (q, k, v, segments, key_segments, first, out, normaliser)
 
 
 def _attend_blocks_backward(dtype, block, residuals, d_out):
   """With P the probabilities: dV = P'dO, dP = dO V', dS = P (dP - rowsum(dO O)), dQ = dS K."""
-  q, k, v, segment_ids, out, normaliser = residuals
+  q, k, v, segments, key_segments, first, out, normaliser = residuals
   row_sums = jnp.sum(out * d_out, axis=-1, keepdims=True)
   d_out = d_out.astype(dtype)
   d_q, d_k, d_v = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
-  for start, end in _blocks(q.shape[3], block):
-    at = slice(start, end)
-    probabilities = jnp.exp(
-        _scores(q, k, segment_ids, start, end) - normaliser[..., at, :])
-    d_probabilities = _product('bkgtd,bksd->bkgts', d_out[..., at, :], v[:, :, :end])
+  for at, keys in _blocks(q.shape[3], k.shape[2], first, block):
+    scores = _scores(q, k, segments, key_segments, first, at, keys)
+    probabilities = jnp.exp(scores - normaliser[..., at, :])
+    d_probabilities = _product('bkgtd,bksd->bkgts', d_out[..., at, :], v[:, :, keys])
     d_scores = (probabilities * (d_probabilities - row_sums[..., at, :])).astype(dtype)
-    d_q.append(_product('bkgts,bksd->bkgtd', d_scores, k[:, :, :end]))
-    d_k = d_k.at[:, :, :end].add(_product('bkgts,bkgtd->bksd', d_scores, q[..., at, :]))
-    d_v = d_v.at[:, :, :end].add(
+    d_q.append(_product('bkgts,bksd->bkgtd', d_scores, k[:, :, keys]))
+    d_k = d_k.at[:, :, keys].add(_product('bkgts,bkgtd->bksd', d_scores, q[..., at, :]))
+    d_v = d_v.at[:, :, keys].add(
         _product('bkgts,bkgtd->bksd', probabilities.astype(dtype), d_out[..., at, :]))
-  return jnp.concatenate(d_q, axis=3), d_k, d_v, None
+  return jnp.concatenate(d_q, axis=3), d_k, d_v, None, None, None
 
 
 _attend_blocks.defvjp(_attend_blocks_forward, _attend_blocks_backward)
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def _blocks(length: int, block: int) -> list[tuple[int, int]]:
-  return [(start, min(start + block, length)) for start in range(0, length, block)]
+def _blocks(queries: int, keys: int, first, block: int) -> list[tuple[slice, slice]]:
+  """Which queries and keys belong to each block."""
+  ends = [(start, min(start + block, queries)) for start in range(0, queries, block)]
+  return [(slice(start, end), slice(end if first is None else keys)) for start, end in ends]
 
 
-def _scores(q_BxKxGxLxD, k_BxKxLxD, segment_ids_BxL, start: int, end: int) -> jax.Array:
-  """float32[B, K, G, end - start, end] scores of a block of queries, masked."""
-  scores = _product('bkgtd,bksd->bkgts', q_BxKxGxLxD[..., start:end, :], k_BxKxLxD[:, :, :end])
-  same = segment_ids_BxL[:, start:end, None] == segment_ids_BxL[:, None, :end]
-  visible = same & (jnp.arange(end) <= jnp.arange(start, end)[:, None])
+def _scores(q_BxKxGxLxD, k_BxKxSxD, segments, key_segments, first, queries: slice, keys: slice
+            ) -> jax.Array:
+  """float32 scores [B, K, G, queries, keys] of a block, masked."""
+  scores = _product('bkgtd,bksd->bkgts', q_BxKxGxLxD[..., queries, :], k_BxKxSxD[:, :, keys])
+  start = queries.start + (0 if first is None else first)
+  visible = _visible(segments[:, queries], key_segments[:, keys], start)
   return jnp.where(visible[:, None, None], scores, _MASKED)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 ATTENTION, DELTA_NET = 'attention', 'delta_net'
 MIXERS = (ATTENTION, DELTA_NET)
 REMAT_POLICIES = ('none', 'dots', 'full')
+ATTENTION_KINDS = ('auto', 'plain', 'blocks', 'cudnn', 'splash')
 
 
 class ModelConfigError(ValueError):
@@ -53,7 +54,10 @@ class ModelConfig:
       parameters, norms, softmax, router and residual stream are float32 always.
     cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads on a GPU or
       TPU; on a CPU, where XLA makes a float32 copy of all of it at every step, 'float32' is faster.
-    query_block: queries attended at a time while training; bounds the memory of attention scores.
+    attention_kind: how whole rows are attended: 'blocks' of queries (any device), flash attention
+      of 'cudnn' (GPU) or 'splash' (TPU), the 'plain' form with all scores at once; 'auto' takes the
+      first three by device.
+    query_block: queries attended at a time by 'blocks'; bounds the memory of attention scores.
     remat: what the backward pass computes again: 'none', 'full' (each block, from its input) or
       'dots' (each block but its matrix products' results).
   """
@@ -87,6 +91,7 @@ class ModelConfig:
   short_conv_width: int = 0
   dtype: str = 'bfloat16'
   cache_dtype: str = 'float32'
+  attention_kind: str = 'auto'
   query_block: int = 128
   remat: str = 'none'
 
@@ -103,7 +108,8 @@ class ModelConfig:
       if getattr(self, name) < 1:
         raise ModelConfigError(f'model.{name}: must be at least 1, is {getattr(self, name)}')
     for name, allowed in (('dtype', ('float32', 'bfloat16')),
-                          ('cache_dtype', ('float32', 'bfloat16')), ('remat', REMAT_POLICIES)):
+                          ('cache_dtype', ('float32', 'bfloat16')), ('remat', REMAT_POLICIES),
+                          ('attention_kind', ATTENTION_KINDS)):
       if getattr(self, name) not in allowed:
         raise ModelConfigError(
             f'model.{name}: one of {", ".join(allowed)}, is {getattr(self, name)!r}')

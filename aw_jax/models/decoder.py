@@ -8,16 +8,18 @@ with a cache) goes through them one by one, since a scan would copy the caches a
 Shapes: B batch, L tokens of a packed row, T new tokens, E width, V vocabulary.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aw_jax import partitioning
 from aw_jax.models import vocabulary
 from aw_jax.models.attention import attend_cache, attend_packed, rotary_table, rotate, write_cache
 from aw_jax.models.cache import AttentionCache, Cache, LayerCache, Tokens
-from aw_jax.models.config import ATTENTION, ModelConfig
+from aw_jax.models.config import ATTENTION, DELTA_NET, ModelConfig
 from aw_jax.models.contract import contract
 from aw_jax.models.delta_net import GatedDeltaNet
 from aw_jax.models.experts import ROUTER, Experts
@@ -38,7 +40,9 @@ class Attention(nn.Module):
     def project(name, heads):
       weights = kernel(self, name, (c.width, heads * c.head_dim), ('embed', 'heads'))
       out = contract('bte,ef->btf', x_BxTxE, weights, c.dtype)
-      return out.reshape(batch, length, heads, c.head_dim)
+      out = out.reshape(batch, length, heads, c.head_dim)
+      return out if cache is not None else partitioning.constrain(
+          out, 'batch', 'sequence', 'heads', None)
 
     q, k, v = (project(name, heads) for name, heads in (
         ('q', c.heads), ('k', c.kv_heads), ('v', c.kv_heads)))
@@ -47,7 +51,8 @@ class Attention(nn.Module):
       k = RMSNorm(c.norm_epsilon, c.zero_centred_norm, name='k_norm')(k)
     q, k = rotate(q, tokens.rotary), rotate(k, tokens.rotary)
     if cache is None:
-      out = attend_packed(q, k, v, tokens.segment_ids, c.dtype, c.query_block)
+      out = attend_packed(q, k, v, tokens.segment_ids, kind=c.attention_kind, dtype=c.dtype,
+                          block=c.query_block)
     else:
       cache = AttentionCache(*write_cache(cache.k, cache.v, k, v, tokens.slots))
       out = attend_cache(q, cache.k, cache.v, tokens.positions, tokens.attended)
@@ -77,9 +82,7 @@ class Block(nn.Module):
     x += out
     h, mlp_taps = self._norm_and_conv('mlp', x, tokens, cache and cache.mlp_taps)
     if c.experts:
-      segments = tokens.segment_ids
-      valid = jnp.ones(x.shape[:2], bool) if segments is None else segments > 0
-      x += Experts(c, name='experts')(h, valid)
+      x += Experts(c, name='experts')(h, tokens.segment_ids)
     else:
       x += Mlp(c, c.mlp_width, name='mlp')(h)
     return x, cache and LayerCache(mixer_cache, mixer_taps, mlp_taps)
@@ -93,6 +96,14 @@ class Block(nn.Module):
         h, tokens.positions, taps, tokens.counts)
 
 
+def _remat(config: ModelConfig) -> type[nn.Module]:
+  """`Block` as the config wants its backward pass."""
+  if config.remat == 'none':
+    return Block
+  policy = {'full': None, 'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+  return nn.remat(Block, prevent_cse=False, policy=policy[config.remat])
+
+
 class Period(nn.Module):
   """The layers of one repetition of the pattern, on packed rows; the body of a scan."""
 
@@ -101,16 +112,9 @@ class Period(nn.Module):
   @nn.compact
   def __call__(self, x, tokens: Tokens):
     for place, mixer in enumerate(self.config.pattern):
-      x, _ = Block(self.config, mixer, name=f'layer_{place}')(x, tokens)
+      x, _ = _remat(self.config)(self.config, mixer, name=f'layer_{place}')(x, tokens)
+      x = partitioning.constrain(x, 'batch', 'sequence', None)
     return x, None
-
-
-def _remat(config: ModelConfig) -> type[nn.Module]:
-  """`Period` as the config wants its backward pass."""
-  if config.remat == 'none':
-    return Period
-  policy = {'full': None, 'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
-  return nn.remat(Period, prevent_cse=False, policy=policy[config.remat])
 
 
 class Decoder(nn.Module):
@@ -124,7 +128,7 @@ class Decoder(nn.Module):
     if not c.tied_embeddings:
       self.unembedding = kernel(self, 'unembedding', (c.vocab_size, c.width), ('vocab', 'embed'))
     self.layers = nn.scan(
-        _remat(c), variable_axes={'params': 0, ROUTER: 0}, split_rngs={'params': True},
+        Period, variable_axes={'params': 0, ROUTER: 0}, split_rngs={'params': True},
         in_axes=nn.broadcast, length=c.repeats, metadata_params={nn.PARTITION_NAME: 'layers'})(c)
     self.final_norm = RMSNorm(c.norm_epsilon, c.zero_centred_norm)
 
@@ -138,10 +142,16 @@ class Decoder(nn.Module):
     Returns:
       float32[B, L, E].
     """
-    rotary = self._rotary(positions_BxL, tokens_BxL.shape[1])
-    x, _ = self.layers(
-        self.embedding[tokens_BxL], Tokens(positions_BxL, rotary, segment_ids_BxL))
-    return self.final_norm(x)
+    length, shares = tokens_BxL.shape[1], partitioning.sequence_shares()
+    if length % shares:
+      raise partitioning.PartitioningError(
+          f'rows of {length} tokens cannot be split into {shares} parts (mesh.context times '
+          'mesh.expert); change the one or the other')
+    table = partitioning.constrain(self.embedding, None, None)  # whole, while tokens look it up
+    x = partitioning.constrain(table[tokens_BxL], 'batch', 'sequence', None)
+    tokens = Tokens(positions_BxL, self._rotary(positions_BxL, length), segment_ids_BxL)
+    x, _ = self.layers(x, tokens)
+    return partitioning.constrain(self.final_norm(x), 'batch', 'sequence', None)
 
   def extend(self, cache: Cache, tokens_BxT: jax.Array, counts_B: jax.Array,
              attended: int | None = None) -> tuple[jax.Array, Cache]:
@@ -199,10 +209,8 @@ class Decoder(nn.Module):
       logits = self.logits(hidden_BxTxE)
       chosen = jnp.take_along_axis(logits, targets_BxT[..., None], axis=-1)[..., 0]
       return token_logprobs(logits, targets_BxT), chosen >= jnp.max(logits, axis=-1)
-    found = vocabulary.target_logprobs(
-        hidden_BxTxE.reshape(-1, hidden_BxTxE.shape[-1]), self._output_table(),
-        targets_BxT.reshape(-1), self.config.dtype)
-    return tuple(x.reshape(targets_BxT.shape) for x in found)
+    return vocabulary.target_logprobs_on_mesh(
+        hidden_BxTxE, self._output_table(), targets_BxT, self.config.dtype)
 
   def _output_table(self) -> jax.Array:
     return self.embedding if self.config.tied_embeddings else self.unembedding
@@ -216,9 +224,24 @@ class Decoder(nn.Module):
     return self.logits(self.hidden(tokens_BxL, positions_BxL, segment_ids_BxL))
 
 
+_NO_MESH = jax.sharding.AbstractMesh((), ())
+
+
 def init_params(config: ModelConfig, key: jax.Array) -> Any:
   """Freshly initialised parameters, boxed with their logical axes (`nn.unbox` takes those off)."""
-  return Decoder(config).init(key, jnp.zeros((1, 2), jnp.int32))['params']
+  config = dataclasses.replace(config, attention_kind='plain')  # kernels take no two tokens
+  with jax.sharding.use_abstract_mesh(_NO_MESH):  # nor can those be split over devices
+    return Decoder(config).init(key, jnp.zeros((1, 2), jnp.int32))['params']
+
+
+def require_mesh_divides(config: ModelConfig, mesh: jax.sharding.Mesh) -> None:
+  """Raises PartitioningError where heads cannot be split over the mesh's tensor axis."""
+  fields = ['kv_heads'] + ['delta_key_heads'] * (DELTA_NET in config.pattern)
+  for name in fields:
+    if getattr(config, name) % mesh.shape['tensor']:
+      raise partitioning.PartitioningError(
+          f'mesh tensor={mesh.shape["tensor"]} does not divide model.{name} = '
+          f'{getattr(config, name)}')
 
 
 def token_logprobs(logits: jax.Array, tokens: jax.Array) -> jax.Array:

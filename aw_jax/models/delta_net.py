@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aw_jax import partitioning
 from aw_jax.models.cache import DeltaCache, Tokens
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.contract import contract
 from aw_jax.models.layers import RMSNorm, causal_conv, kernel
 
 CHUNK = 64
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def recurrent(q_BxTxHxK, k_BxTxHxK, v_BxTxHxV, g_BxTxH, beta_BxTxH, state_BxHxKxV,
@@ -116,6 +118,50 @@ def chunked(q_BxTxHxK, k_BxTxHxK, v_BxTxHxV, g_BxTxH, beta_BxTxH, state_BxHxKxV,
   return out.reshape(batch, -1, heads, v.shape[-1])[:, :length], state
 
 
+def chunked_on_mesh(q_BxTxHxK, k_BxTxHxK, v_BxTxHxV, g_BxTxH, beta_BxTxH, segment_ids_BxT
+                    ) -> jax.Array:
+  """`chunked` from empty states; where the mesh splits rows, each device on its own tokens."""
+  def empty(q, v):
+    return jnp.zeros((q.shape[0], q.shape[2], q.shape[3], v.shape[3]))
+
+  inputs = q_BxTxHxK, k_BxTxHxK, v_BxTxHxV, g_BxTxH, beta_BxTxH
+  if partitioning.sequence_shares() == 1:
+    return chunked(*inputs, empty(q_BxTxHxK, v_BxTxHxV), segment_ids_BxT)[0]
+  tokens = partitioning.spec('batch', 'sequence', 'heads')
+  return jax.shard_map(
+      _chunked_in_shares, mesh=partitioning.auto_mesh(), in_specs=(tokens,) * 5 + (
+          partitioning.spec('batch', 'sequence'),), out_specs=tokens, check_vma=False)(
+              *inputs, segment_ids_BxT)
+
+
+def _chunked_in_shares(q, k, v, g, beta, segment_ids) -> jax.Array:
+  """One device's share of the tokens of its rows.
+
+  Everything is linear in the state S before the share: its outputs are O + P S and the state after
+  it is N + M S. `chunked` makes all four at once, from the state [0 | I] with values [v | 0]. The
+  devices exchange N and M, and each works out which state it begins with.
+  """
+  batch, _, heads, width = v.shape
+  keys = k.shape[-1]
+  identity = jnp.broadcast_to(jnp.eye(keys), (batch, heads, keys, keys))
+  out, state = chunked(
+      q, k, jnp.pad(v, [(0, 0)] * 3 + [(0, keys)]), g, beta,
+      jnp.concatenate([jnp.zeros((batch, heads, keys, width)), identity], axis=-1), segment_ids)
+  axes = partitioning.SEQUENCE_AXES
+  states, firsts, lasts = (
+      jax.lax.all_gather(x, axes) for x in (state, segment_ids[:, 0], segment_ids[:, -1]))
+  goes_on = jnp.concatenate([jnp.zeros_like(lasts[:1], bool), lasts[:-1] == firsts[1:]])
+
+  def step(before, share):
+    state, same_segment = share
+    before = jnp.where(same_segment[:, None, None, None], before, 0.0)
+    return state[..., :width] + _product(state[..., width:], before), before
+
+  _, befores = jax.lax.scan(step, jnp.zeros_like(state[..., :width]), (states, goes_on))
+  before = befores[jax.lax.axis_index(axes)]
+  return out[..., :width] + _product(out[..., width:].swapaxes(1, 2), before).swapaxes(1, 2)
+
+
 def unit_triangular_inverse(lower_CxC: jax.Array) -> jax.Array:
   """(I + A)^-1 for the strictly lower triangles A of [..., C, C]; the rest is not looked at.
 
@@ -126,11 +172,10 @@ def unit_triangular_inverse(lower_CxC: jax.Array) -> jax.Array:
   """
   size = lower_CxC.shape[-1]
   row, column = np.arange(size)[:, None], np.arange(size)
-  product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
   inverse, block = jnp.broadcast_to(jnp.eye(size), lower_CxC.shape), 1
   while block < size:
     below = (row // block == column // block + 1) & (row // (2 * block) == column // (2 * block))
-    inverse -= product(product(inverse, jnp.where(below, lower_CxC, 0.0)), inverse)
+    inverse -= _product(_product(inverse, jnp.where(below, lower_CxC, 0.0)), inverse)
     block *= 2
   return inverse
 
@@ -153,7 +198,9 @@ class GatedDeltaNet(nn.Module):
 
     def project(name, heads, width):
       weights = kernel(self, name, (c.width, heads * width), ('embed', 'heads'))
-      return contract('bte,ef->btf', x_BxTxE, weights, c.dtype)
+      out = contract('bte,ef->btf', x_BxTxE, weights, c.dtype)
+      return out if cache is not None else partitioning.constrain(
+          out, 'batch', 'sequence', 'heads')
 
     taps = {}
 
@@ -170,13 +217,14 @@ class GatedDeltaNet(nn.Module):
             for name in ('q', 'k'))
     v = mixed('v', c.delta_value_heads, c.delta_value_dim)
     g, beta = self._gates(project)
+    q *= c.delta_key_dim**-0.5
     if cache is None:
-      state = jnp.zeros((batch, c.delta_value_heads, c.delta_key_dim, c.delta_value_dim))
+      out = chunked_on_mesh(q, k, v, g, beta, tokens.segment_ids)
     else:  # what is no token leaves the state as it is
       valid = (jnp.arange(length) < tokens.counts[:, None])[..., None]
-      g, beta, state = jnp.where(valid, g, 0.0), jnp.where(valid, beta, 0.0), cache.state
-    rule = recurrent if length == 1 else chunked
-    out, state = rule(q * c.delta_key_dim**-0.5, k, v, g, beta, state, tokens.segment_ids)
+      rule = recurrent if length == 1 else chunked
+      out, state = rule(
+          q, k, v, jnp.where(valid, g, 0.0), jnp.where(valid, beta, 0.0), cache.state)
     gate = project('gate', c.delta_value_heads, c.delta_value_dim).reshape(out.shape)
     out = RMSNorm(c.norm_epsilon, name='norm')(out) * nn.silu(gate)
     weights = kernel(

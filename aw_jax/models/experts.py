@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.contract import contract
 from aw_jax.models.layers import Mlp, kernel
@@ -61,33 +62,79 @@ def _backward(dtype, residuals, cotangent):
 grouped_contract.defvjp(_forward, _backward)
 
 
-def route(logits_MxX: jax.Array, count: int, normalise: bool
+def route(logits: jax.Array, count: int, normalise: bool
           ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The experts of each token.
 
   Returns:
-    Probabilities float32[M, X], weights float32[M, k] of the likeliest, which sum to one where they
-    are normalised, and their numbers int32[M, k].
+    Probabilities float32[..., X], weights float32[..., k] of the likeliest, which sum to one where
+    they are normalised, and their numbers int32[..., k].
   """
-  probabilities = jax.nn.softmax(logits_MxX, axis=-1)
+  probabilities = jax.nn.softmax(logits, axis=-1)
   weights, chosen = jax.lax.top_k(probabilities, count)
   if normalise:
     weights /= jnp.sum(weights, axis=-1, keepdims=True)
   return probabilities, weights, chosen
 
 
-def routed_swiglu(x_MxE, weights_Mxk, chosen_Mxk, gate_XxExF, up_XxExF, down_XxFxE, dtype: str
-                  ) -> jax.Array:
-  """Weighted sum float32[M, E] of what each token's experts make of it."""
-  tokens, count = chosen_Mxk.shape
-  experts_R = chosen_Mxk.reshape(-1)
+def routed_swiglu(x_MxE, weights_Mxk, chosen_Mxk, gate_XxExF, up_XxExF, down_XxFxE, dtype: str,
+                  first: jax.Array | int = 0) -> jax.Array:
+  """Weighted sum float32[M, E] of what each token's experts make of it.
+
+  `first` is the number of the first of the X experts that are here; of others nothing is added.
+  """
+  (tokens, count), experts = chosen_Mxk.shape, gate_XxExF.shape[0]
+  experts_R = chosen_Mxk.reshape(-1) - first
+  here = (experts_R >= 0) & (experts_R < experts)
+  experts_R = jnp.where(here, experts_R, experts)  # those of others come last
   order = jnp.argsort(experts_R)
-  sizes = jnp.bincount(experts_R, length=gate_XxExF.shape[0])
-  rows = x_MxE[order // count]
+  sizes = jnp.bincount(experts_R, length=experts)
+  # What a grouped product makes of rows beyond its groups is not defined.
+  rows = jnp.where(here[order, None], x_MxE[order // count], 0.0)
   hidden = (nn.silu(grouped_contract(rows, gate_XxExF, sizes, dtype))
             * grouped_contract(rows, up_XxExF, sizes, dtype))
   out = grouped_contract(hidden, down_XxFxE, sizes, dtype)[jnp.argsort(order)]
+  out = jnp.where(here[:, None], out, 0.0)
   return jnp.einsum('mke,mk->me', out.reshape(tokens, count, -1), weights_Mxk)
+
+
+def routed_swiglu_on_mesh(x_BxTxE, weights_BxTxk, chosen_BxTxk, gate, up, down, dtype: str,
+                          whole_rows: bool) -> jax.Array:
+  """`routed_swiglu` of each device's tokens; experts are split over the axis 'expert'.
+
+  The devices of that axis have different tokens of the same rows. Each gathers all of them, does
+  the part of its own experts, and the parts are added up and dealt out again. With as many experts
+  a token as devices, that sends no more than a copy of each token to each of its experts would.
+
+  Args:
+    x_BxTxE: hidden states.
+    weights_BxTxk: of `route`, and chosen_BxTxk.
+    gate: of `routed_swiglu`, as are `up`, `down` and `dtype`.
+    whole_rows: False where T is the same few tokens on all devices that share a row (decoding).
+  """
+  mesh = partitioning.auto_mesh()
+  if mesh is None:
+    flat = (x.reshape(-1, x.shape[-1]) for x in (x_BxTxE, weights_BxTxk, chosen_BxTxk))
+    return routed_swiglu(*flat, gate, up, down, dtype).reshape(x_BxTxE.shape)
+
+  def part(x, weights, chosen, gate, up, down):
+    if whole_rows:
+      x, weights, chosen = (
+          jax.lax.all_gather(x, 'expert', axis=1, tiled=True) for x in (x, weights, chosen))
+    flat = (x.reshape(-1, x.shape[-1]) for x in (x, weights, chosen))
+    out = routed_swiglu(*flat, gate, up, down, dtype, jax.lax.axis_index('expert') * len(gate))
+    out = jax.lax.psum(out.reshape(x.shape), 'tensor')
+    if whole_rows:
+      return jax.lax.psum_scatter(out, 'expert', scatter_dimension=1, tiled=True)
+    return jax.lax.psum(out, 'expert')
+
+  tokens = partitioning.spec('batch', 'sequence' if whole_rows else None, None)
+  expert = partitioning.spec('experts', None, 'mlp'), partitioning.spec('experts', 'mlp', None)
+  # Cast before they are gathered over the axes that split their embedding axis.
+  gate, up, down = (x.astype(dtype) for x in (gate, up, down))
+  return jax.shard_map(
+      part, mesh=mesh, in_specs=(tokens,) * 3 + (expert[0], *expert), out_specs=tokens,
+      check_vma=False)(x_BxTxE, weights_BxTxk, chosen_BxTxk, gate, up, down)
 
 
 def load_balance_loss(counts_X: jax.Array, probabilities_X: jax.Array) -> jax.Array:
@@ -127,21 +174,23 @@ class Experts(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x_BxTxE, valid_BxT):
+  def __call__(self, x_BxTxE, segment_ids_BxT=None):
+    """float32[B, T, E]. `segment_ids_BxT` are those of packed rows, where 0 is padding."""
     c = self.config
-    x = x_BxTxE.reshape(-1, c.width)
+    whole_rows = segment_ids_BxT is not None
+    valid = segment_ids_BxT > 0 if whole_rows else jnp.ones(x_BxTxE.shape[:2], bool)
     router = kernel(self, 'router', (c.width, c.experts), ('embed', None))
-    logits = jnp.einsum('me,ex->mx', x, router)
+    logits = jnp.einsum('bte,ex->btx', x_BxTxE, router)
     probabilities, weights, chosen = route(logits, c.experts_per_token, c.normalise_router)
-    valid = valid_BxT.reshape(-1, 1)
-    self.sow(ROUTER, 'probabilities', jnp.sum(probabilities * valid, axis=0))
+    self.sow(ROUTER, 'probabilities', jnp.einsum('btx,bt->x', probabilities, valid))
     self.sow(ROUTER, 'counts', jnp.sum(
-        jax.nn.one_hot(chosen, c.experts) * valid[..., None], axis=(0, 1)))
+        jax.nn.one_hot(chosen, c.experts) * valid[..., None, None], axis=(0, 1, 2)))
     shape, axes = (c.experts, c.width, c.expert_width), ('experts', 'embed', 'mlp')
-    out = routed_swiglu(
-        x, weights, chosen, kernel(self, 'gate', shape, axes), kernel(self, 'up', shape, axes),
+    out = routed_swiglu_on_mesh(
+        x_BxTxE, weights, chosen, kernel(self, 'gate', shape, axes),
+        kernel(self, 'up', shape, axes),
         kernel(self, 'down', (c.experts, c.expert_width, c.width), ('experts', 'mlp', 'embed')),
-        c.dtype).reshape(x_BxTxE.shape)
+        c.dtype, whole_rows)
     if c.shared_expert_width:
       shared = Mlp(c, c.shared_expert_width, name='shared')(x_BxTxE)
       gate = kernel(self, 'shared_gate', (c.width, 1), ('embed', None))

@@ -6,16 +6,20 @@ Shapes: M tokens, E width, V vocabulary in n chunks of C.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from aw_jax import partitioning
 
 CHUNK = 16_384
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def target_logprobs(hidden_MxE: jax.Array, table_VxE: jax.Array, targets_M: jax.Array, dtype: str,
-                    chunk: int = CHUNK) -> tuple[jax.Array, jax.Array]:
+                    chunk: int) -> tuple[jax.Array, jax.Array]:
   """Log-probability of each target under softmax(hidden table'), and whether it is the likeliest.
 
   Args:
@@ -30,12 +34,31 @@ def target_logprobs(hidden_MxE: jax.Array, table_VxE: jax.Array, targets_M: jax.
   return _forward(hidden_MxE, table_VxE, targets_M, dtype, chunk)[0]
 
 
-def _chunks(table_VxE: jax.Array, chunk: int) -> jax.Array:
-  """[n, C, E]: chunk i holds the ids i, i + n, i + 2n, ...
+def target_logprobs_on_mesh(hidden_BxTxE: jax.Array, table_VxE: jax.Array, targets_BxT: jax.Array,
+                            dtype: str) -> tuple[jax.Array, jax.Array]:
+  """`target_logprobs` of rows: float32[B, T], bool[B, T].
 
-  Strided, so that of a table whose rows are split over devices every chunk is split over all.
-  Rows of zeros fill up the last ids.
+  On a mesh each device has its own tokens and, for the time it takes, the whole table.
   """
+  def local(hidden, table, targets):
+    found = target_logprobs(
+        hidden.reshape(-1, hidden.shape[-1]), table, targets.reshape(-1), dtype, CHUNK)
+    return tuple(x.reshape(targets.shape) for x in found)
+
+  mesh = partitioning.auto_mesh()
+  if mesh is None:
+    return local(hidden_BxTxE, table_VxE, targets_BxT)
+  parts = (*partitioning.SEQUENCE_AXES, 'tensor')
+  count = math.prod(mesh.shape[axis] for axis in parts)
+  even = targets_BxT.shape[1] % count == 0
+  tokens = PartitionSpec(partitioning.ROW_AXES, parts if even else None)
+  return jax.shard_map(
+      local, mesh=mesh, in_specs=(tokens, PartitionSpec(), tokens), out_specs=(tokens, tokens),
+      check_vma=False)(hidden_BxTxE, table_VxE.astype(dtype), targets_BxT)
+
+
+def _chunks(table_VxE: jax.Array, chunk: int) -> jax.Array:
+  """[n, C, E]: chunk i holds the ids i, i + n, i + 2n, ...; rows of zeros fill up the last ids."""
   vocabulary, width = table_VxE.shape
   count = -(-vocabulary // chunk)
   padded = jnp.pad(table_VxE, ((0, -vocabulary % count), (0, 0)))

@@ -35,8 +35,10 @@ def _sequence_logprobs(model, params, tokens, positions, segment_ids):
   """The above, and what the layers noted of their experts' load."""
   hidden, noted = model.apply(
       {'params': params}, tokens, positions, segment_ids, method='hidden', mutable=[ROUTER])
-  return model.apply(
-      {'params': params}, hidden[:, :-1], tokens[:, 1:], method='target_logprobs'), noted
+  # Of every token, so that their number can be split like the row; the last has no target.
+  found = model.apply(
+      {'params': params}, hidden, jnp.roll(tokens, -1, axis=1), method='target_logprobs')
+  return tuple(x[:, :-1] for x in found), noted
 
 
 def _add_router_loss(config: ModelConfig, noted, total, count, metrics: Metrics
@@ -106,6 +108,27 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
   return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
 
 
+def completion_logprobs_in_rows(model: Decoder, params: Any, prompts_NxP, prompt_lengths_N,
+                                completions_NxGxC, completion_lengths_NxG) -> jax.Array:
+  """`completion_logprobs` with each prompt and completion as one whole row.
+
+  Reads a prompt anew for each of its samples, but as training reads: rows can be split over the
+  mesh, and the backward pass computes layers again instead of keeping a cache of every token.
+  """
+  n, group, length = completions_NxGxC.shape
+  prompts = jnp.repeat(jnp.pad(prompts_NxP, ((0, 0), (0, length))), group, axis=0)
+  starts, counts = jnp.repeat(prompt_lengths_N, group)[:, None], completion_lengths_NxG.reshape(-1)
+  places = starts + jnp.arange(length)
+  rows = jnp.arange(n * group)[:, None]
+  tokens = prompts.at[rows, places].set(completions_NxGxC.reshape(-1, length))
+  positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  segment_ids = (positions < starts + counts[:, None]).astype(jnp.int32)
+  logprobs, _ = sequence_logprobs(model, params, tokens, positions, segment_ids)
+  logprobs = jnp.take_along_axis(logprobs, places - 1, axis=1)
+  mask = jnp.arange(length) < counts[:, None]
+  return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
+
+
 def group_advantages(rewards_NxG: np.ndarray, normalise: bool = True) -> np.ndarray:
   """Group-relative advantage: reward minus its group's mean, over the group's deviation.
 
@@ -161,15 +184,18 @@ def policy_loss(logprobs: jax.Array, sampled_logprobs: jax.Array, advantages: ja
 
 
 def group_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
-                 ratio: str) -> tuple[jax.Array, jax.Array, Metrics]:
+                 ratio: str, whole_rows: bool = False) -> tuple[jax.Array, jax.Array, Metrics]:
   """`policy_loss` of sampled completions of shared prompts: the world model's RL stage.
 
   Args:
     batch: `prompts` int32[N, P], `prompt_lengths` int32[N], `completions` int32[N, G, C],
       `completion_lengths` int32[N, G], `sampled_logprobs` float32[N, G, C],
       `advantages` float32[N, G].
+    whole_rows: whether each sample is a row with its prompt, for prompts too long for one device;
+      else a prompt is read once for its group.
   """
-  logprobs = completion_logprobs(
+  read = completion_logprobs_in_rows if whole_rows else completion_logprobs
+  logprobs = read(
       model, params, batch['prompts'], batch['prompt_lengths'], batch['completions'],
       batch['completion_lengths'])
   mask = jnp.arange(logprobs.shape[-1]) < batch['completion_lengths'][..., None]

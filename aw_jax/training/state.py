@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
-from aw_jax.models.decoder import Decoder, init_params
+from aw_jax.models.decoder import Decoder, init_params, require_mesh_divides
 
 
 @flax.struct.dataclass
@@ -28,21 +28,33 @@ class TrainState:
 def init_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
                ) -> tuple[TrainState, TrainState]:
   """A fresh state, born sharded, and the NamedShardings of its leaves."""
-
-  def build(key):
-    params = nn.unbox(init_params(config, key))
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-  key = jax.random.key(seed)
-  params = partitioning.param_shardings(jax.eval_shape(
-      functools.partial(init_params, config), key), mesh)
-  abstract = jax.eval_shape(build, key)
-  shardings = TrainState(
-      partitioning.replicated(mesh), params,
-      partitioning.state_shardings(abstract.opt_state, params, mesh))
-  state = jax.jit(build, out_shardings=shardings)(key)
+  _, shardings = abstract_state(config, optimizer, mesh)
+  build = functools.partial(_build_state, config, optimizer)
+  state = jax.jit(build, out_shardings=shardings)(jax.random.key(seed))
   partitioning.assert_sharded(state, mesh)
   return state, shardings
+
+
+def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+                   ) -> tuple[TrainState, TrainState]:
+  """Shapes and dtypes of the state's leaves, and their NamedShardings.
+
+  Raises:
+    PartitioningError: where the mesh does not divide the model.
+  """
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  require_mesh_divides(config, mesh)
+  params = partitioning.param_shardings(
+      jax.eval_shape(functools.partial(init_params, config), key), mesh)
+  abstract = jax.eval_shape(functools.partial(_build_state, config, optimizer), key)
+  return abstract, TrainState(
+      partitioning.replicated(mesh), params,
+      partitioning.state_shardings(abstract.opt_state, params, mesh))
+
+
+def _build_state(config, optimizer, key) -> TrainState:
+  params = nn.unbox(init_params(config, key))
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def make_train_step(config: ModelConfig, objective: Callable, optimizer, mesh: Mesh, shardings

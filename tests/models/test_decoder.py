@@ -202,7 +202,7 @@ def test_blocks_of_queries_equal_plain_attention(block):
       lambda *x: jnp.sum(function(*x) * weights), argnums=(0, 1, 2)))(q, k, v)
 
   blocked = value_and_gradients(
-    lambda *x: attend_packed(*x, segments, 'float32', block))
+    lambda *x: attend_packed(*x, segments, kind='blocks', dtype='float32', block=block))
   plain = value_and_gradients(lambda *x: plain_attention(*x, mask))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), blocked, plain)
 

@@ -1,0 +1,73 @@
+"""Every way to attend whole rows against the plain form, in values and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aw_jax.models import splash
+from aw_jax.models.attention import attend_packed
+
+
+def inputs(batch, length, heads, kv_heads, width, seed=0):
+  rng = np.random.default_rng(seed)
+  return tuple(rng.normal(size=(batch, length, count, width)).astype(np.float32)
+               for count in (heads, kv_heads, kv_heads))
+
+
+def value_and_gradients(attend, arrays):
+  weights = np.random.default_rng(9).normal(size=arrays[0].shape)
+  return jax.jit(jax.value_and_grad(
+    lambda *x: jnp.sum(attend(*x) * weights), argnums=(0, 1, 2)))(*arrays)
+
+
+def textbook(q, k, v, segments):
+  """float64, one query after the other."""
+  out = np.zeros(q.shape)
+  group = q.shape[2] // k.shape[2]
+  for row, at, head in np.ndindex(q.shape[:3]):
+    seen = np.flatnonzero(segments[row, :at + 1] == segments[row, at])
+    keys = k[row, seen, head // group].astype(np.float64)
+    scores = keys @ q[row, at, head] / np.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max())
+    out[row, at, head] = weights @ v[row, seen, head // group] / weights.sum()
+  return out
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=24), st.integers(1, 8))
+def test_plain_and_blocks_are_the_textbook_form(ids, block):
+  segments = np.array([ids], np.int32)
+  q, k, v = inputs(1, len(ids), 4, 2, 4)
+  expected = textbook(q, k, v, segments)
+  for kind in ('plain', 'blocks'):
+    found = attend_packed(q, k, v, segments, kind=kind, dtype='float32', block=block)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+SEGMENTS = np.array([[1] * 100 + [2] * 28 + [3] * 100 + [0] * 28, [1] * 256], np.int32)
+
+
+def test_splash_is_the_plain_form():
+  """The TPU's kernel, interpreted, with several blocks of queries and keys."""
+  arrays = inputs(2, 256, 4, 2, 128)
+  kernel = splash.make_kernel(256, 256, 4, 1, 1, block=128, interpret=True)
+  plain = functools.partial(attend_packed, kind='plain', dtype='float32', block=0)
+  found = value_and_gradients(
+    lambda *x: splash.attend(*x, SEGMENTS, SEGMENTS, kernel, dtype='float32'), arrays)
+  expected = value_and_gradients(lambda *x: plain(*x, SEGMENTS), arrays)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
+@pytest.mark.skipif(jax.default_backend() != 'gpu', reason='needs a GPU')
+def test_cudnn_is_the_plain_form():
+  arrays = inputs(2, 256, 4, 2, 64)
+  found, expected = (value_and_gradients(
+    lambda *x, kind=kind: attend_packed(
+      *x, SEGMENTS, kind=kind, dtype='bfloat16', block=0), arrays) for kind in ('cudnn', 'plain'))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2), found, expected)
