@@ -1,0 +1,1 @@
+"""What experiments/benchmark.py and experiments/benchmark_gpu.py measure, and how."""
