@@ -147,6 +147,7 @@ def main(argv):
     results.hardware(), measured, skipped, **more)
   for curves in more.values():
     print(loss_curve.table(curves))
+  report.show(_OUT.value, measured, skipped)
 
 
 if __name__ == '__main__':

@@ -28,12 +28,10 @@ def train_steps(
   steps = {f'aw_jax {dtype}': jax_systems.train_step(jax_systems.with_dtype(config, dtype))
            for dtype in ('float32', 'bfloat16')}
   if torch:
-    optimizer = jax_systems.OPTIMIZER
     for name, autocast in (('float32', False), ('bf16 autocast', True)):
       steps[f'transformers {name}'] = torch.make(
         f'train {name}', 'torch_systems.train_step', torch_model(config, length),
-        autocast=autocast, learning_rate=optimizer.peak_lr, weight_decay=optimizer.weight_decay,
-        clip_norm=optimizer.clip_norm)
+        autocast=autocast, **jax_systems.TORCH_OPTIMIZER)
   return steps
 
 

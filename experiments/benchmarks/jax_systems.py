@@ -25,6 +25,9 @@ from aw_jax.training.state import init_state, make_train_step
 OPTIMIZER = ml_collections.FrozenConfigDict({
   'name': 'adamw', 'peak_lr': 1e-3, 'warmup_steps': 0, 'total_steps': 1_000_000,
   'schedule': 'constant', 'final_lr_ratio': 0.1, 'weight_decay': 0.1, 'clip_norm': 1.0})
+# The same for `torch_systems.make_update`.
+TORCH_OPTIMIZER = {'learning_rate': OPTIMIZER.peak_lr, 'weight_decay': OPTIMIZER.weight_decay,
+                   'clip_norm': OPTIMIZER.clip_norm}
 
 
 def with_dtype(config: ModelConfig, dtype: str) -> ModelConfig:
@@ -69,11 +72,13 @@ def train_step(config: ModelConfig, fsdp: int = 1) -> Callable[[np.ndarray], flo
   return step
 
 
-def greedy(config: ModelConfig) -> Callable[[np.ndarray, int], np.ndarray]:
+def greedy(
+    config: ModelConfig, param_dtype: str = 'float32') -> Callable[[np.ndarray, int], np.ndarray]:
   """Greedy decoding: int32[B, P] prompts, new tokens -> int32[B, new tokens]."""
   model = Decoder(config)
   params = jax.device_put(
-    random_params(config), partitioning.replicated(partitioning.make_mesh()))
+    jax.tree.map(lambda x: x.astype(param_dtype), random_params(config)),
+    partitioning.replicated(partitioning.make_mesh()))
 
   def decode(prompts: np.ndarray, new_tokens: int) -> np.ndarray:
     turn = generate(

@@ -62,10 +62,12 @@ def _call(function: str, arguments: tuple, options: dict[str, Any]) -> Any:
   module, _, name = function.partition('.')
   try:
     return getattr(importlib.import_module(f'{__package__}.{module}'), name)(*arguments, **options)
-  except RuntimeError as error:  # JAX's and PyTorch's own errors do not all survive the way back
+  except Exception as error:
     text = str(error)
     if 'RESOURCE_EXHAUSTED' in text or 'out of memory' in text:
       raise MemoryError(text.splitlines()[0]) from None
+    if type(error).__module__.startswith(('jax', 'torch')):  # theirs may not survive the way back
+      raise RuntimeError(f'{type(error).__name__}: {text}') from None
     raise
 
 

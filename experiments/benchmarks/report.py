@@ -59,7 +59,7 @@ def write(
     path: str | os.PathLike, command: str, config: Mapping[str, Any],
     hardware: Mapping[str, Any], measured: Sequence[Measured], skipped: Mapping[str, str],
     **more: Any) -> None:
-  """Writes the record of this run of a command, and prints its table.
+  """Writes the record of this run of a command.
 
   Args:
     path: of the JSON file.
@@ -78,6 +78,10 @@ def write(
     'config': config, 'rows': [m.to_dict() for m in measured], 'ratios': ratios(measured),
     'skipped': skipped, **more}
   trajectories.write_atomically(path, json.dumps(figures, indent=2) + '\n')
+
+
+def show(path: str | os.PathLike, measured: Sequence[Measured], skipped: Mapping[str, str]) -> None:
+  """Prints what `write` wrote to `path`."""
   print(table(measured))
   for what, reason in skipped.items():
     print(f'skipped {what}: {reason}')

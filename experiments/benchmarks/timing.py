@@ -6,10 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tqdm
 
 # Seconds before each measurement: threads of the system before may still wait busily for work.
 _PAUSE = 0.5
+
+
+class TooShortError(RuntimeError):
+  """What was to be measured is lost in the noise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +67,24 @@ def seconds(work: Callable[[], Any], repetitions: int) -> list[float]:
     work()
     found.append(time.perf_counter() - start)
   return found
+
+
+def decode_seconds(
+    decode: Callable[[np.ndarray, int], Any], prompts: np.ndarray, new_tokens: int,
+    repetitions: int) -> list[float]:
+  """How long the steps after a prompt's first new token take: all of them less prefill.
+
+  Args:
+    decode: int32[B, P] prompts, new tokens -> those tokens.
+    prompts: int32[B, P].
+    new_tokens: of each row, the first of which is not in the time.
+    repetitions: measurements, each less the fastest decoding of one token.
+  Raises:
+    TooShortError: where a measurement is no longer than that.
+  """
+  first = min(seconds(lambda: decode(prompts, 1), repetitions))
+  found = seconds(lambda: decode(prompts, new_tokens), repetitions)
+  if min(found) <= first:
+    raise TooShortError(
+      f'decoding {new_tokens} tokens took no longer than one; raise --new_tokens')
+  return [whole - first for whole in found]
