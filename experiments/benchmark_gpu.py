@@ -25,7 +25,7 @@ from absl import app, flags
 from aw_jax.models.config import REMAT_POLICIES, ModelConfig
 from experiments import commands
 from experiments.benchmarks import jax_systems, packed_rows, report, roofline
-from experiments.benchmarks.processes import Process
+from experiments.benchmarks.processes import alone, largest_fitting
 from experiments.benchmarks.timing import Measured
 
 ROWS = ('train', 'decode')
@@ -64,27 +64,6 @@ def model_config() -> ModelConfig:
     vocab_size=_VOCAB.value, width=_WIDTH.value, layers=_LAYERS.value, heads=_HEADS.value,
     kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value,
     cache_dtype='bfloat16', remat=_REMAT.value)
-
-
-def alone(function: str, *arguments: Any, **options: Any) -> Any:
-  """`Process.call` in a process that ends with it."""
-  with Process(cpu_devices=1) as process:
-    return process.call(function, *arguments, **options)
-
-
-def largest_fitting(measure: Callable[[int], Any], batch: int) -> tuple[int, Any]:
-  """The largest of `batch`, half of it, ... that fits, and `measure` of it.
-
-  Raises:
-    MemoryError: where not even one row fits.
-  """
-  while True:
-    try:
-      return batch, measure(batch)
-    except MemoryError:
-      if batch == 1:
-        raise
-      batch //= 2
 
 
 def trainers(path: str) -> dict[str, Callable[[int], list[packed_rows.Steps]]]:
@@ -129,7 +108,7 @@ def training_figures(
   return [
     Measured('train', f'{system}, {batch} rows', unit, samples) for unit, samples in (
       ('tokens/s', tuple(s.tokens / s.seconds for s in found)),
-      ('% of peak FLOP/s', tuple(100 * s.flops / s.seconds / peak for s in found)))]
+      ('% of peak FLOPs', tuple(100 * s.flops / s.seconds / peak for s in found)))]
 
 
 def decoding_figures(
@@ -140,7 +119,7 @@ def decoding_figures(
   return [
     Measured('decode', f'{system}, {batch} rows', unit, samples) for unit, samples in (
       ('tokens/s', tuple(batch * len(lengths) / seconds for seconds in found)),
-      ('% of peak bytes/s', tuple(100 * must / seconds / peak for seconds in found)))]
+      ('% of peak bandwidth', tuple(100 * must / seconds / peak for seconds in found)))]
 
 
 def peaks() -> dict[str, Any]:

@@ -53,6 +53,27 @@ class Process:
     return lambda *inputs: self._executor.submit(_use, name, inputs).result()
 
 
+def alone(function: str, *arguments: Any, **options: Any) -> Any:
+  """`Process.call` in a process that ends with it."""
+  with Process(cpu_devices=1) as process:
+    return process.call(function, *arguments, **options)
+
+
+def largest_fitting(measure: Callable[[int], Any], batch: int) -> tuple[int, Any]:
+  """The largest of `batch`, half of it, ... that fits, and `measure` of it.
+
+  Raises:
+    MemoryError: where not even one row fits.
+  """
+  while True:
+    try:
+      return batch, measure(batch)
+    except MemoryError:
+      if batch == 1:
+        raise
+      batch //= 2
+
+
 def _start(cpu_devices: int | None) -> None:
   if cpu_devices is not None:
     jax.config.update('jax_num_cpu_devices', cpu_devices)
