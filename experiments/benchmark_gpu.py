@@ -25,7 +25,7 @@ from absl import app, flags
 from aw_jax.models.config import REMAT_POLICIES, ModelConfig
 from experiments import commands
 from experiments.benchmarks import jax_systems, packed_rows, report, roofline
-from experiments.benchmarks.processes import alone, largest_fitting
+from experiments.benchmarks.processes import Process, alone, largest_fitting
 from experiments.benchmarks.timing import Measured
 
 ROWS = ('train', 'decode')
@@ -122,22 +122,21 @@ def decoding_figures(
       ('% of peak bandwidth', tuple(100 * must / seconds / peak for seconds in found)))]
 
 
-def peaks() -> dict[str, Any]:
-  """What the device does at most, as measured: FLOP/s by size of the matrices, and bytes/s."""
-  return {
-    'matmul_flops': alone('jax_accelerator.matmul_peak', _MATMUL_SIZES.value, _REPETITIONS.value),
-    'copy_bytes': alone('jax_accelerator.copy_peak', _COPY_MIB.value, _REPETITIONS.value)}
-
-
 def measure(path: str, config: dict[str, Any]) -> None:
   """Measures all systems on the records at `path`, and writes what there is after each of them."""
-  hardware, most = alone('jax_accelerator.describe'), peaks()
+  with Process(cpu_devices=1) as process:
+    hardware = process.call('jax_accelerator.describe')
+    peaks = {  # by size of the matrices in FLOP/s, and in bytes/s
+      'matmul_flops': process.call(
+        'jax_accelerator.matmul_peak', _MATMUL_SIZES.value, _REPETITIONS.value),
+      'copy_bytes': process.call(
+        'jax_accelerator.copy_peak', _COPY_MIB.value, _REPETITIONS.value)}
   work = []
   if 'train' in _ROWS.value:
-    work += [('train', *system, _BATCH.value, training_figures, max(most['matmul_flops'].values()))
+    work += [('train', *system, _BATCH.value, training_figures, max(peaks['matmul_flops'].values()))
              for system in trainers(path).items()]
   if 'decode' in _ROWS.value:
-    work += [('decode', *system, _DECODE_BATCH.value, decoding_figures, most['copy_bytes'])
+    work += [('decode', *system, _DECODE_BATCH.value, decoding_figures, peaks['copy_bytes'])
              for system in decoders().items()]
   measured = []
   skipped = {} if report.has_transformers() else {'transformers': report.NO_TRANSFORMERS}
@@ -147,9 +146,9 @@ def measure(path: str, config: dict[str, Any]) -> None:
     except Exception as error:  # whatever it is, it must not cost the figures of the others
       skipped[f'{row}: {system}'] = f'{type(error).__name__}: {error}'
     report.write(
-      _OUT.value, 'experiments.benchmark_gpu', config, hardware, measured, skipped, peaks=most)
-  print(f'{", ".join(hardware["devices"])}: {max(most["matmul_flops"].values()) / 1e12:.1f} '
-        f'TFLOP/s in products, {most["copy_bytes"] / 1e9:.1f} GB/s in copies')
+      _OUT.value, 'experiments.benchmark_gpu', config, hardware, measured, skipped, peaks=peaks)
+  print(f'{", ".join(hardware["devices"])}: {max(peaks["matmul_flops"].values()) / 1e12:.1f} '
+        f'TFLOP/s in products, {peaks["copy_bytes"] / 1e9:.1f} GB/s in copies')
   report.show(_OUT.value, measured, skipped)
 
 

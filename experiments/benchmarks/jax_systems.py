@@ -4,6 +4,7 @@ Each function makes a system: a callable that does a piece of work to its end.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,8 @@ def with_delta_net(config: ModelConfig) -> ModelConfig:
 
 def random_params(config: ModelConfig) -> Any:
   """The parameters that all systems begin with."""
-  return jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
+  init = jax.jit(functools.partial(init_params, config))
+  return jax.device_get(nn.unbox(init(jax.random.key(0))))
 
 
 def train_step(config: ModelConfig, fsdp: int = 1) -> Callable[[np.ndarray], float]:

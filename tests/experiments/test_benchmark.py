@@ -31,10 +31,22 @@ TINY = ['--vocab_size=64', '--width=16', '--layers=1', '--heads=2', '--kv_heads=
         '--decode_batch=4', '--prompt=4']
 
 
+# Nearly all of the time goes into compiling: as little as can be, and nothing twice.
+COMPILED_SOON = {
+  'XLA_FLAGS': '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+
+
 def run(command, *arguments, **environment):
   return subprocess.run(
-    [sys.executable, '-m', command, *arguments], cwd=ROOT, env=os.environ | environment,
-    capture_output=True, text=True, timeout=600, check=False)
+    [sys.executable, '-m', command, *arguments], cwd=ROOT,
+    env=os.environ | COMPILED_SOON | environment, capture_output=True, text=True, timeout=600,
+    check=False)
+
+
+@pytest.fixture(scope='module')
+def compiled(tmp_path_factory):
+  return str(tmp_path_factory.mktemp('compiled'))
 
 
 @pytest.fixture
@@ -51,15 +63,14 @@ def no_tensorflow(tmp_path):
 
 
 @pytest.mark.requires('torch', 'transformers', 'bwrap')
-def test_every_row_of_the_benchmark(tmp_path, no_tensorflow):
+def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
   out = tmp_path / 'benchmark.json'
   done = run(
     'experiments.benchmark', *TINY, f'--out={out}', '--new_tokens=4', '--decode_calls=1',
     '--curve_steps=4', '--curve_window=2', '--delta_lengths=16', '--lengths=32',
     '--batch_tokens=64', '--devices=2', '--device_rows=1', '--device_decodes=1', '--rewards=8',
     '--group=4', '--domains=terminal', '--episodes=2', '--workers=1',
-    PYTHONPATH=no_tensorflow, JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'compiled'),
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
+    PYTHONPATH=no_tensorflow, JAX_COMPILATION_CACHE_DIR=compiled)
   assert done.returncode == 0, done.stderr
   figures = json.loads(out.read_text())
   assert figures['skipped'] == {}
@@ -89,11 +100,12 @@ def test_every_row_of_the_benchmark(tmp_path, no_tensorflow):
 
 
 @pytest.mark.requires('torch', 'transformers')
-def test_every_row_of_the_accelerator(tmp_path, no_tensorflow):
+def test_every_row_of_the_accelerator(tmp_path, no_tensorflow, compiled):
   out = tmp_path / 'benchmark_gpu.json'
   done = run(
     'experiments.benchmark_gpu', *TINY, f'--out={out}', '--new_tokens=256', '--matmul_sizes=64',
-    '--matmul_sizes=128', '--copy_mib=1', '--nocompile', PYTHONPATH=no_tensorflow)
+    '--matmul_sizes=128', '--copy_mib=1', '--nocompile', PYTHONPATH=no_tensorflow,
+    JAX_COMPILATION_CACHE_DIR=compiled)
   assert done.returncode == 0, done.stderr
   figures = json.loads(out.read_text())
   assert figures['skipped'] == {}
