@@ -29,6 +29,7 @@ from aw_jax.models.config import ModelConfig
 from experiments import commands
 from experiments.benchmarks import against_transformers, loss_curve, report, scaling, worlds
 from experiments.benchmarks.processes import Process
+from experiments.benchmarks.timing import Measured
 
 ROWS = ('train', 'decode', 'loss_curve', 'delta_net', 'length', 'devices', 'rewards', 'collect')
 _ROWS = flags.DEFINE_multi_enum('rows', list(ROWS), ROWS, 'What to measure; may be repeated.')
@@ -88,34 +89,36 @@ def model_config() -> ModelConfig:
     kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value)
 
 
-def measure(row: str, torch: Process | None) -> list[report.Measured]:
-  """A row's figures of speed, by the flags."""
+def measure(row: str, torch: Process | None) -> list[Measured]:
+  """The figures of a row of speed, all but loss_curve."""
   config, repetitions = model_config(), _REPETITIONS.value
   training = {'length': _LENGTH.value, 'steps': _STEPS.value, 'repetitions': repetitions}
   decoding = {'prompt': _PROMPT.value, 'new_tokens': _NEW_TOKENS.value}
-  if row == 'train':
-    return against_transformers.measure_train(config, torch, batch=_BATCH.value, **training)
-  if row == 'decode':
-    return against_transformers.measure_decode(
-      config, torch, batch=_DECODE_BATCH.value, calls=_DECODE_CALLS.value, repetitions=repetitions,
-      **decoding)
-  if row == 'delta_net':
-    return scaling.measure_delta_net(
-      config, batch=_BATCH.value, lengths=_DELTA_LENGTHS.value, passes=_STEPS.value,
-      repetitions=repetitions)
-  if row == 'length':
-    return scaling.measure_length(
-      config, lengths=_LENGTHS.value, batch_tokens=_BATCH_TOKENS.value, repetitions=repetitions)
-  if row == 'devices':
-    return scaling.measure_devices(
-      config, counts=_DEVICES.value, rows=_DEVICE_ROWS.value, decode_rows=_DEVICE_DECODES.value,
-      **training, **decoding)
-  if row == 'rewards':
-    return worlds.measure_rewards(
-      predictions=_REWARDS.value, group=_GROUP.value, repetitions=repetitions)
-  return worlds.measure_collect(
-    domains=_DOMAINS.value, episodes=_EPISODES.value, workers=_WORKERS.value,
-    repetitions=repetitions)
+  match row:
+    case 'train':
+      return against_transformers.measure_train(config, torch, batch=_BATCH.value, **training)
+    case 'decode':
+      return against_transformers.measure_decode(
+        config, torch, batch=_DECODE_BATCH.value, calls=_DECODE_CALLS.value,
+        repetitions=repetitions, **decoding)
+    case 'delta_net':
+      return scaling.measure_delta_net(
+        config, batch=_BATCH.value, lengths=_DELTA_LENGTHS.value, passes=_STEPS.value,
+        repetitions=repetitions)
+    case 'length':
+      return scaling.measure_length(
+        config, lengths=_LENGTHS.value, batch_tokens=_BATCH_TOKENS.value, repetitions=repetitions)
+    case 'devices':
+      return scaling.measure_devices(
+        config, counts=_DEVICES.value, rows=_DEVICE_ROWS.value, decode_rows=_DEVICE_DECODES.value,
+        **training, **decoding)
+    case 'rewards':
+      return worlds.measure_rewards(
+        predictions=_REWARDS.value, group=_GROUP.value, repetitions=repetitions)
+    case 'collect':
+      return worlds.measure_collect(
+        domains=_DOMAINS.value, episodes=_EPISODES.value, workers=_WORKERS.value,
+        repetitions=repetitions)
 
 
 def main(argv):

@@ -36,7 +36,7 @@ def matmul_peak(sizes: Sequence[int], repetitions: int) -> dict[str, float]:
 
 def copy_peak(mebibytes: int, repetitions: int) -> float:
   """Bytes/s read and written by an addition to an array of so many MiB, the best measurement."""
-  array = jnp.zeros((mebibytes, 2**20), jnp.uint8)
+  array = jnp.zeros((mebibytes, 2**18), jnp.float32)
   return 2 * array.nbytes * _calls_a_second(lambda x: x + 1, repetitions, array)
 
 

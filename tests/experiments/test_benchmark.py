@@ -103,7 +103,7 @@ def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
 def test_every_row_of_the_accelerator(tmp_path, no_tensorflow, compiled):
   out = tmp_path / 'benchmark_gpu.json'
   done = run(
-    'experiments.benchmark_gpu', *TINY, f'--out={out}', '--new_tokens=256', '--matmul_sizes=64',
+    'experiments.benchmark_gpu', *TINY, f'--out={out}', '--new_tokens=128', '--matmul_sizes=64',
     '--matmul_sizes=128', '--copy_mib=1', '--nocompile', PYTHONPATH=no_tensorflow,
     JAX_COMPILATION_CACHE_DIR=compiled)
   assert done.returncode == 0, done.stderr
