@@ -10,12 +10,12 @@ class MarkovSource:
     entropy: nats a token, which no model's loss goes below for long.
   """
 
-  def __init__(self, vocab_size: int, states: int = 256, branches: int = 8):
+  def __init__(self, vocab_size: int, states: int = 64, branches: int = 8):
     """Draws it; the same arguments give the same source.
 
     Args:
       vocab_size: ids 1 to at most `vocab_size - 1` are used; 0 is padding.
-      states: how many tokens there are, at most.
+      states: how many tokens there are, at most; so few are learned in some dozens of steps.
       branches: how many can follow each; their probabilities go with 1, 1/2, 1/3, ...
     """
     states = min(states, vocab_size - 1)
