@@ -75,13 +75,20 @@ class Block(nn.Module):
   mixer: str
 
   @nn.compact
-  def __call__(self, x, tokens: Tokens, cache: LayerCache | None = None):
+  def __call__(self, x, tokens: Tokens, cache: LayerCache | None = None,
+               wanted_B: jax.Array | None = None):
+    """Hidden states float32[B, T, E] and the cache after them (None where none was given).
+
+    With `wanted_B`, int32 indices of one token a row, the states of those tokens: [B, 1, E].
+    """
     c = self.config
     h, mixer_taps = self._norm_and_conv('mixer', x, tokens, cache and cache.mixer_taps)
     module = Attention if self.mixer == ATTENTION else GatedDeltaNet
     out, mixer_cache = module(c, name=self.mixer)(h, tokens, cache and cache.mixer)
     x += out
     h, mlp_taps = self._norm_and_conv('mlp', x, tokens, cache and cache.mlp_taps)
+    if wanted_B is not None:
+      x, h = (jnp.take_along_axis(each, wanted_B[:, None, None], axis=1) for each in (x, h))
     if c.experts:
       x += Experts(c, name='experts')(h, tokens.segment_ids)
     else:
@@ -166,7 +173,7 @@ class Decoder(nn.Module):
     return partitioning.constrain(self.final_norm(x), 'batch', 'sequence', None)
 
   def extend(self, cache: Cache, tokens_BxT: jax.Array, counts_B: jax.Array,
-             attended: int | None = None) -> tuple[jax.Array, Cache]:
+             attended: int | None = None, last_only: bool = False) -> tuple[jax.Array, Cache]:
     """Appends tokens to each row of a cache: prefill, one decode step, or another's message.
 
     Args:
@@ -175,9 +182,11 @@ class Decoder(nn.Module):
       counts_B: int32, how many of the T tokens of each row are real; 0 leaves a row as it is.
       attended: leading slots to look at, where it is known that no row grows beyond; by default
         the parts of the cache that the longest row reaches, which is found at run time.
+      last_only: whether the last real token of each row is all that is wanted; the last block then
+        leaves out the feed-forward part of the others.
     Returns:
-      float32[B, T, E] final hidden states (of padding: meaningless), and the longer cache. A row
-      must not outgrow its slots: its further tokens would be dropped.
+      float32[B, T, E] final hidden states (of padding: meaningless), [B, 1, E] if `last_only`, and
+      the longer cache. A row must not outgrow its slots: its further tokens would be dropped.
     """
     offsets = jnp.arange(tokens_BxT.shape[1])
     positions = cache.lengths[:, None] + offsets
@@ -185,6 +194,7 @@ class Decoder(nn.Module):
     written = jnp.where(offsets < counts_B[:, None], positions, cache.slots)
     tokens = Tokens(
         positions, self._rotary(positions, cache.slots), None, written, counts_B, attended)
+    last = jnp.maximum(counts_B - 1, 0) if last_only else None
     x, layers = self.embedding[tokens_BxT], []
     for index, layer in enumerate(cache.layers):
       repetition, place = divmod(index, len(self.config.pattern))
@@ -192,7 +202,8 @@ class Decoder(nn.Module):
           lambda stacked, i=repetition: stacked[i],
           self.variables['params']['layers'][f'layer_{place}'])
       block = Block(self.config, self.config.pattern[place], parent=None)
-      x, layer = block.apply({'params': params}, x, tokens, layer)
+      wanted = last if index == len(cache.layers) - 1 else None
+      x, layer = block.apply({'params': params}, x, tokens, layer, wanted)
       layers.append(layer)
     return self.final_norm(x), cache.replace(
         layers=tuple(layers), lengths=cache.lengths + counts_B)

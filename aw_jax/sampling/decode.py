@@ -48,11 +48,9 @@ class Turn:
 def ingest(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
            counts_B: jax.Array, attended: int | None = None) -> Speaker:
   """Reads `counts_B` tokens a row; rows with none are left as they are."""
-  hidden, cache = model.apply(
-      {'params': params}, speaker.cache, tokens_BxT, counts_B, attended, method='extend')
-  last = jnp.maximum(counts_B - 1, 0)[:, None, None]
-  last_hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
-  return Speaker(cache, jnp.where((counts_B > 0)[:, None], last_hidden, speaker.hidden))
+  hidden, cache = model.apply({'params': params}, speaker.cache, tokens_BxT, counts_B, attended,
+                              last_only=True, method='extend')
+  return Speaker(cache, jnp.where((counts_B > 0)[:, None], hidden[:, 0], speaker.hidden))
 
 
 def ingest_message(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,

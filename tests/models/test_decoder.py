@@ -276,6 +276,27 @@ def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
     np.testing.assert_allclose(said, whole[row, :len(said)], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
+def test_the_last_token_alone_is_that_of_all(config):
+  """And leaves the same cache; of a row that takes no token the hidden state means nothing."""
+  whole = alone = init_cache(config, 3, SLOTS)
+  params, rows = random_params(config), random_tokens(3, 6)
+  for counts in ((5, 6, 2), (0, 3, 6), (1, 1, 1)):
+    hidden, whole = hidden_states(config, params, whole, rows, np.array(counts), False)
+    last, alone = hidden_states(config, params, alone, rows, np.array(counts), True)
+    assert last.shape == (3, 1, config.width)
+    for row, count in enumerate(counts):
+      if count:
+        np.testing.assert_allclose(last[row, 0], hidden[row, count - 1], rtol=0, atol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), whole, alone)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def hidden_states(config, params, cache, tokens, counts, last_only):
+  return Decoder(config).apply(
+    {'params': params}, cache, tokens, counts, last_only=last_only, method='extend')
+
+
 def test_a_bfloat16_cache_rounds_keys_and_values_alone():
   """Against float64 over keys and values rounded to bfloat16, as the trainer's operands are."""
   rng = np.random.default_rng(0)
