@@ -1,6 +1,7 @@
 """What the commands share: one clear sentence for an expected error, CPU devices, huge pages."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ import jax
 from absl import app, logging
 
 EXPECTED = (ValueError, RuntimeError, OSError)
+DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
 def run(main: Callable[[], None], command: str) -> None:
@@ -20,11 +22,17 @@ def run(main: Callable[[], None], command: str) -> None:
   def checked_main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-    logging.set_verbosity(logging.WARNING)  # Orbax notes every step of a checkpoint
+    quiet_logs()
     with clear_errors(command):
       main()
 
   app.run(checked_main, flags_parser=_parse)
+
+
+def quiet_logs() -> None:
+  """Warnings and errors alone; none of Orbax, which logs every error that it raises as well."""
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
 
 
 def use_huge_pages() -> None:
@@ -98,12 +106,14 @@ def _config_error(message: str) -> str:
 def clear_errors(command: str) -> Iterator[None]:
   """Ends the program with one sentence where the library raised one of its own errors.
 
-  The library's errors say what is wrong and what to do; a traceback would hide that. Errors that
-  are not the library's own pass through whole.
+  The library's errors say what is wrong and what to do; a traceback would hide that. So it would
+  with a disk that is full or may not be written to. Other errors pass through whole.
   """
   try:
     yield
   except EXPECTED as error:
     if type(error).__module__.startswith(('aw_jax', 'data_pipelines', 'experiments')):
       raise SystemExit(f'{command}: {error}') from error
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+      raise SystemExit(f'{command}: {error.filename or "writing"}: {error.strerror}') from error
     raise

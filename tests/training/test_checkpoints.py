@@ -1,5 +1,14 @@
 """Checkpoints: a step whole or not at all, with everything that it takes to use it."""
 
+import functools
+import json
+import logging
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,10 +20,11 @@ from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import init_params
 from aw_jax.tokenizer import Tokenizer
-from aw_jax.training import checkpoints
+from aw_jax.training import checkpoints, checksums
 from aw_jax.training.checkpoints import Checkpointer, CheckpointError
 from aw_jax.training.state import TrainState, init_state
 
+HERE = pathlib.Path(__file__).parent
 MODEL = ModelConfig(
   vocab_size=300, width=8, layers=1, heads=2, kv_heads=1, head_dim=4, mlp_width=12)
 
@@ -95,6 +105,258 @@ def test_an_export_is_the_same_parameters_in_three_files(tmp_path, tokenizer):
   params, model, found = checkpoints.load_params(tmp_path / 'export')
   assert_same(params, random_state(3).params)
   assert model == MODEL and found.fingerprint == tokenizer.fingerprint
+
+
+def test_what_is_saved_in_the_background_is_what_was_given(tmp_path, tokenizer):
+  """The train step writes over the buffers that it is given, while they may still be written out.
+  """
+  step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+  arrays = {f'{i}': jnp.full((1 << 19,), i, jnp.float32) for i in range(8)}
+  state = TrainState(jnp.int32(0), arrays, ())
+  checkpointer = Checkpointer(tmp_path, MODEL, tokenizer)
+  for done in range(1, 13):
+    state = step(state)
+    if done % 6 == 0:
+      checkpointer.save(state)
+  like = TrainState(jnp.int32(0), {name: jnp.zeros((1 << 19,)) for name in arrays}, ())
+  shardings = jax.tree.map(lambda x: x.sharding, like)
+  state = step(step(state))
+  restored = checkpointer.restore(like, shardings)
+  checkpointer.close()
+  for i in range(8):
+    np.testing.assert_array_equal(restored.params[f'{i}'], np.full((1 << 19,), i + 12, np.float32))
+
+
+def test_parameters_are_read_as_a_mesh_splits_them(tmp_path, tokenizer):
+  save(tmp_path / 'run', tokenizer, random_state(3))
+  checkpoints.export_params(tmp_path / 'run', tmp_path / 'export')
+  mesh = partitioning.make_mesh(data=1, fsdp=2)
+  boxed = jax.eval_shape(functools.partial(init_params, MODEL), jax.random.key(0))
+  shardings = partitioning.param_shardings(boxed, mesh)
+  for name in ('run', 'export'):
+    params, _, _ = checkpoints.load_params(tmp_path / name, mesh)
+    assert_same(params, random_state(3).params)
+    assert jax.tree.map(lambda x: x.sharding, params) == shardings
+    embedding = params['embedding']
+    assert embedding.addressable_shards[0].data.nbytes == embedding.nbytes / 2
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def remove(path):
+  path.unlink()
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path):
+  path.write_bytes(b'')
+
+
+def flip(path):
+  """One bit, which Orbax would read as if it were right where it is an array's."""
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def arrays_of(directory, step):
+  return directory / 'steps' / str(step) / 'default'
+
+
+@pytest.fixture(scope='module')
+def two_steps(tmp_path_factory, tokenizer):
+  directory = tmp_path_factory.mktemp('two') / 'run'
+  save(directory, tokenizer, random_state(4, 4), random_state(6, 6))
+  return directory
+
+
+@pytest.mark.parametrize('harm', [remove, cut, empty, flip])
+def test_harm_to_any_file_is_noticed(tmp_path, two_steps, harm):
+  """Orbax's marks of what is finished, written last and never read by us, do not count."""
+  whole = arrays_of(two_steps, 6)
+  names = [str(path.relative_to(whole)) for path in whole.rglob('*')
+           if path.is_file() and path.name != 'commit_success.txt']
+  assert {'manifest.ocdbt', '_METADATA', checksums.CHECKSUMS_FILE} < set(names)
+  for i, name in enumerate(names):
+    folder = tmp_path / str(i)
+    shutil.copytree(whole, folder)
+    harm(folder / name)
+    reason = checksums.damage(folder)
+    expected = [f'{name} is {what}' for what in ('missing', 'damaged')]
+    assert reason in expected or (name == checksums.CHECKSUMS_FILE and reason)
+  assert checksums.damage(whole) is None
+
+
+def torn(directory):
+  largest = max(arrays_of(directory, 6).rglob('*'), key=lambda path: path.stat().st_size)
+  cut(largest)
+  return f'{largest.relative_to(arrays_of(directory, 6))} is damaged'
+
+
+def without_contents(directory):
+  shutil.rmtree(directory / 'steps' / '6')
+  (directory / 'steps' / '6').mkdir()
+  return 'checksums.json is missing'
+
+
+def missing(directory):
+  shutil.rmtree(directory / 'steps' / '6')
+  return 'missing: removed, or not saved to its end'
+
+
+@pytest.mark.parametrize('harm', [torn, without_contents, missing])
+def test_the_step_before_one_that_is_not_whole_is_used(
+    tmp_path, tokenizer, two_steps, harm, caplog):
+  directory = tmp_path / 'run'
+  shutil.copytree(two_steps, directory)
+  reason = harm(directory)
+  warning = f'{directory}: step 6 is not whole ({reason}); '
+  with caplog.at_level(logging.WARNING):
+    params, _, _ = checkpoints.load_params(directory)
+  assert_same(params, random_state(4, 4).params)
+  assert caplog.messages == [f'{warning}reading step 4']
+  caplog.clear()
+
+  like, shardings = init_state(MODEL, optax.adam(1.0), partitioning.make_mesh(), 0)
+  with caplog.at_level(logging.WARNING):
+    checkpointer = Checkpointer(directory, MODEL, tokenizer)
+  assert caplog.messages == [
+    f'{warning}going on from step 4, the damaged are kept in {directory / "damaged"}']
+  assert_same(checkpointer.restore(like, shardings), random_state(4, 4))
+  assert (directory / 'damaged' / '6').exists() == (harm != missing)
+  checkpointer.save(random_state(6, 7))  # the same step again
+  assert_same(checkpointer.restore(like, shardings), random_state(6, 7))
+  checkpointer.close()
+  caplog.clear()
+  params, _, _ = checkpoints.load_params(directory)
+  assert_same(params, random_state(6, 7).params)
+  assert not caplog.messages
+
+
+def test_where_no_step_is_whole_none_is_touched(tmp_path, tokenizer, two_steps):
+  directory = tmp_path / 'run'
+  shutil.copytree(two_steps, directory)
+  empty(arrays_of(directory, 4) / 'manifest.ocdbt')
+  remove(arrays_of(directory, 6) / '_METADATA')
+  for use in (lambda: checkpoints.load_params(directory),
+              lambda: Checkpointer(directory, MODEL, tokenizer)):
+    with pytest.raises(CheckpointError) as error:
+      use()
+    assert str(error.value) == (
+      f'{directory}: no step is whole: step 6 is not whole (_METADATA is missing), step 4 is not '
+      f'whole (manifest.ocdbt is damaged); put a copy back, or remove {directory / "steps"} to '
+      'begin again')
+  assert sorted(path.name for path in (directory / 'steps').iterdir()) == ['4', '6']
+
+
+def test_an_export_that_is_cut_short_is_one_sentence(tmp_path, tokenizer, two_steps):
+  checkpoints.export_params(two_steps, tmp_path)
+  cut(tmp_path / 'params.msgpack')
+  with pytest.raises(CheckpointError, match=r'params\.msgpack: damaged .*; export it again$'):
+    checkpoints.load_params(tmp_path)
+
+
+# --- a disk that is full or read-only -------------------------------------------------------------
+
+
+def run_in_sandbox(*arguments, **environment):
+  """`small_disk_run.py` in bwrap: (exit status, what the newest whole step adds up to, stderr)."""
+  *mounts, workdir, steps = map(str, arguments)
+  command = [
+    'bwrap', '--bind', '/', '/', '--dev-bind', '/dev', '/dev', *mounts, sys.executable,
+    HERE / 'small_disk_run.py', workdir, steps]
+  run = subprocess.run(
+    command, env=os.environ | {'PYTHONPATH': str(HERE.parents[1])} | environment,
+    capture_output=True, text=True, timeout=300, check=False)
+  return run.returncode, run.stdout.strip(), run.stderr
+
+
+@pytest.fixture(scope='module')
+def sums(tmp_path_factory):
+  """What step 2 and step 4 of `small_disk_run.py` add up to."""
+  directory = tmp_path_factory.mktemp('disk') / 'run'
+  status, two, errors = run_in_sandbox(directory, 2)
+  assert status == 0, errors
+  kept = directory.with_name('kept')
+  shutil.copytree(directory, kept)
+  status, four, errors = run_in_sandbox(directory, 4)
+  assert status == 0, errors
+  assert two != four
+  return {'2': two, '4': four, 'directory': kept}
+
+
+@pytest.mark.requires('bwrap')
+def test_a_full_disk_is_one_sentence_and_leaves_the_step_before(tmp_path, sums):
+  status, found, errors = run_in_sandbox('--size', 4_000_000, '--tmpfs', tmp_path, tmp_path, 8)
+  assert status == 1 and 'Traceback' not in errors
+  assert f'_run: {tmp_path}: step 6 could not be saved (No space left on device: ' in errors
+  assert errors.endswith(
+    ' free); the last whole one is step 4; remove the cause and run the same command again\n')
+  assert found == sums['4']
+
+
+@pytest.mark.requires('bwrap')
+def test_an_error_in_the_background_is_that_of_its_step(tmp_path, sums):
+  """Large files are refused here, which is found out only as they are written.
+
+  Tensorstore's threads have something to say about it too.
+  """
+  shutil.copytree(sums['directory'], tmp_path / 'run')
+  status, found, errors = run_in_sandbox(tmp_path / 'run', 6, MAX_FILE_BYTES='300000')
+  assert status == 1
+  assert (f'small_disk_run: {tmp_path / "run"}: step 4 could not be saved (File too large); the '
+          'last whole one is step 2; remove the cause and run the same command again\n') in errors
+  assert found == sums['2']
+
+
+@pytest.mark.requires('bwrap')
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path, sums):
+  frozen = ('--ro-bind', tmp_path.parent, tmp_path.parent)
+  for workdir in (sums['directory'], tmp_path / 'new'):
+    status, found, errors = run_in_sandbox(*frozen, workdir, 4)
+    assert status == 1 and 'Traceback' not in errors
+    assert f'small_disk_run: {workdir}' in errors and 'Read-only file system' in errors
+    assert found == (sums['2'] if workdir.exists() else '')
+
+
+# --- another model --------------------------------------------------------------------------------
+
+
+def test_a_state_of_another_optimiser_is_one_sentence(tmp_path, tokenizer):
+  save(tmp_path, tokenizer, random_state(3))
+  like, shardings = init_state(MODEL, optax.sgd(1.0, momentum=0.9), partitioning.make_mesh(), 0)
+  checkpointer = Checkpointer(tmp_path, MODEL, tokenizer)
+  with pytest.raises(CheckpointError) as error:
+    checkpointer.restore(like, shardings)
+  checkpointer.close()
+  assert str(error.value) == (
+    f'{tmp_path / "steps" / "3"}: the checkpoint has an array opt_state/0/count, this model or '
+    'optimiser does not; use the config it was made with, or another folder')
+
+
+def test_arrays_of_another_shape_are_named(tmp_path, tokenizer):
+  save(tmp_path, tokenizer, random_state(3))
+  wider = ModelConfig.from_dict(MODEL.to_dict() | {'mlp_width': 16})
+  (tmp_path / 'model.json').write_text(json.dumps(wider.to_dict()))
+  with pytest.raises(CheckpointError, match=(
+      rf'^{tmp_path}/steps/3: params/layers/layer_0/mlp/down has shape \[1, 12, 8\], the config '
+      r'wants \[1, 16, 8\]; use the config it was made with, or another folder$')):
+    checkpoints.load_params(tmp_path)
+
+
+def test_how_a_model_is_run_may_change(tmp_path, tokenizer):
+  save(tmp_path, tokenizer, random_state(3))
+  other = ModelConfig.from_dict(
+    MODEL.to_dict() | {'remat': 'full', 'query_block': 64, 'cache_dtype': 'bfloat16'})
+  assert set(checkpoints.EXECUTION_FIELDS) == {'remat', 'query_block', 'cache_dtype'}
+  Checkpointer(tmp_path, other, tokenizer).close()
+  params, found, _ = checkpoints.load_params(tmp_path)
+  assert found == other
+  assert_same(params, random_state(3).params)
 
 
 @pytest.mark.parametrize(
