@@ -10,6 +10,7 @@ import tqdm
 
 from aw_jax.training.checkpoints import Checkpointer
 from aw_jax.training.metrics import MetricsWriter
+from aw_jax.training.preemption import Preempted, PreemptionNotice
 from aw_jax.training.state import TrainState
 
 
@@ -26,12 +27,15 @@ class LoopConfig:
     log_every: steps between metrics; reading them waits for the device.
     checkpoint_every: steps between checkpoints; the last step always has one.
     name: what the progress bar says.
+    updates_per_batch: steps on one batch of samples; SIGTERM waits for the last of them, since a
+      run could not go on from a checkpoint within them as if unbroken.
   """
 
   total_steps: int
   log_every: int = 10
   checkpoint_every: int = 200
   name: str = 'train'
+  updates_per_batch: int = 1
 
 
 def train(
@@ -55,30 +59,41 @@ def train(
     writers: called with the first step, returns where metrics go.
   Raises:
     DivergedError: where the loss is not finite.
+    Preempted: after SIGTERM, once the state is saved.
+    CheckpointError: where it could not be saved, now or in the background.
   """
   if checkpointer.latest_step() is not None:
     state = checkpointer.restore(state, shardings)
   first = int(state.step)
   outputs = writers(first)
   last_good = first
-  for step in tqdm.trange(first, config.total_steps, initial=first, total=config.total_steps,
-                          desc=config.name, mininterval=1.0):
-    batch, batch_metrics = batch_at(step, state)
-    state, metrics = train_step(state, batch)
-    done = step + 1
-    logs = done % config.log_every == 0 or done == config.total_steps
-    saves = done % config.checkpoint_every == 0 or done == config.total_steps
-    if logs or saves:  # what is saved must be finite too, or a restart would go on from nothing
-      scalars = {**batch_metrics, **{k: float(v) for k, v in jax.device_get(metrics).items()}}
-      if not math.isfinite(scalars['loss']):
-        raise DivergedError(
-            f'{config.name}: loss is {scalars["loss"]} at step {done}; it was finite at step '
-            f'{last_good}. Lower the learning rate or look at batches {last_good} to {step}')
-      last_good = done
-    if logs:
-      for writer in outputs:
-        writer.write_scalars(done, scalars)
-        writer.flush()
-    if saves:
-      checkpointer.save(state)
+  bar = tqdm.trange(first, config.total_steps, initial=first, total=config.total_steps,
+                    desc=config.name, mininterval=1.0, disable=jax.process_index() > 0)
+  with PreemptionNotice() as notice:
+    for step in bar:
+      batch, batch_metrics = batch_at(step, state)
+      state, metrics = train_step(state, batch)
+      done = step + 1
+      ends = done == config.total_steps
+      preempted = notice.received(done) and (ends or done % config.updates_per_batch == 0)
+      logs = done % config.log_every == 0 or ends
+      saves = done % config.checkpoint_every == 0 or ends or preempted
+      if logs or saves:  # what is saved must be finite too, or a restart would go on from nothing
+        scalars = {**batch_metrics, **{k: float(v) for k, v in jax.device_get(metrics).items()}}
+        if not math.isfinite(scalars['loss']):
+          raise DivergedError(
+              f'{config.name}: loss is {scalars["loss"]} at step {done}; it was finite at step '
+              f'{last_good}. Lower the learning rate or look at batches {last_good} to {step}')
+        last_good = done
+      if logs:
+        for writer in outputs:
+          writer.write_scalars(done, scalars)
+          writer.flush()
+      if saves:
+        checkpointer.save(state)
+      if preempted:
+        checkpointer.wait()
+        raise Preempted(f'{config.name}: ended by SIGTERM, step {done} of {config.total_steps} is '
+                        'saved; the same command goes on from there')
+  checkpointer.wait()
   return state

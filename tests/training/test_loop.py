@@ -1,5 +1,8 @@
 """The one train loop: what it hands out, logs, saves, and when it stops."""
 
+import concurrent.futures
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from aw_jax.tokenizer import Tokenizer
 from aw_jax.training.checkpoints import Checkpointer
 from aw_jax.training.loop import DivergedError, LoopConfig, train
 from aw_jax.training.metrics import JsonLinesWriter
+from aw_jax.training.preemption import Preempted
 from aw_jax.training.runner import read_metrics
 from aw_jax.training.state import TrainState
 
@@ -87,6 +91,49 @@ def test_a_finished_run_does_nothing(tmp_path, tokenizer):
   Run(tmp_path, tokenizer)()
   again = Run(tmp_path, tokenizer)
   assert float(again().params) == sum(range(1, 11)) and again.asked == []
+
+
+def terminated_in(run, *steps):
+  """`run`, which is sent SIGTERM while it waits for the batches of these steps."""
+
+  def batch_at(step, state):
+    if step in steps:
+      signal.raise_signal(signal.SIGTERM)
+    return Run.batch_at(run, step, state)
+
+  run.batch_at = batch_at
+  return run
+
+
+@pytest.mark.parametrize(
+  ('sent', 'updates', 'saved'), [(4, 1, 5), (4, 4, 8), (8, 4, 10), (9, 1, 10)])
+def test_sigterm_saves_as_soon_as_it_may(tmp_path, tokenizer, sent, updates, saved):
+  """Within the updates of one batch no run could go on as if unbroken; at its end it may stop."""
+  handler = signal.getsignal(signal.SIGTERM)
+  run = terminated_in(Run(tmp_path, tokenizer, updates_per_batch=updates), sent)
+  with pytest.raises(Preempted, match=f'^train: ended by SIGTERM, step {saved} of 10 is saved; the '
+                     'same command goes on from there$'):
+    run()
+  assert run.saved == saved and signal.getsignal(signal.SIGTERM) == handler
+  again = Run(tmp_path, tokenizer)
+  assert float(again().params) == sum(range(1, 11)) and again.asked == list(range(saved, 10))
+  assert [line['step'] for line in read_metrics(tmp_path)] == [3, 6, 9, 10]
+
+
+def test_a_second_sigterm_is_handled_as_before_the_run(tmp_path, tokenizer):
+  handled = []
+  handler = signal.signal(signal.SIGTERM, lambda *_: handled.append('second'))
+  try:
+    with pytest.raises(Preempted, match='step 8'):
+      terminated_in(Run(tmp_path, tokenizer, updates_per_batch=4), 4, 5)()
+  finally:
+    signal.signal(signal.SIGTERM, handler)
+  assert handled == ['second']
+
+
+def test_in_another_thread_signals_are_left_alone(tmp_path, tokenizer):
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    assert float(pool.submit(Run(tmp_path, tokenizer)).result().params) == sum(range(1, 11))
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
