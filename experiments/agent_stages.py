@@ -9,6 +9,7 @@ from typing import Any
 
 import tqdm
 
+from aw_jax import partitioning
 from aw_jax.agents.training import EpisodeBatches
 from aw_jax.agents.worlds import ImaginedWorld, MixedWorld, RealWorld, World
 from aw_jax.environments import registry
@@ -36,16 +37,17 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   """Next-token prediction on the noisy expert's actions. Returns the parameters."""
   base = stages.init_directory(config)
   tokenizer = stages.load_tokenizer(config, workdir)
+  c = config.agent.imitation
+  mesh = partitioning.make_mesh(**c.mesh)
   model, params = stages.model_config(config, tokenizer), None
   if config.agent.init == 'world_model':
-    params, model = stages.load_start(config, base or os.path.join(workdir, 'cpt'))
+    params, model = stages.load_start(config, base or os.path.join(workdir, 'cpt'), mesh)
   elif config.agent.init != 'scratch':
     raise stages.StageError(
         f"config.agent.init: 'world_model' or 'scratch', is {config.agent.init!r}")
-  c = config.agent.imitation
   batches = packed_batches(
       {stages.records_path(workdir, name): count for name, count in c.rows.items()},
-      config.data.seq_len, seed, tokenizer)
+      config.data.seq_len, seed, tokenizer, mesh)
   return run_stage(
       'agent imitation', c, model, tokenizer, objectives.next_token, batches,
       agent_directory(workdir, 'imitation', seed), init_params=params, seed=seed,
@@ -54,8 +56,9 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
 
 def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_writers) -> Any:
   """Group-relative policy gradient in `config.world`. Returns the parameters."""
-  params, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
   c = config.agent.rl
+  params, model, tokenizer = load_params(
+      agent_directory(workdir, 'imitation', seed), partitioning.make_mesh(**c.mesh))
 
   def tasks(index: int) -> list[Task]:
     # Of one domain: a rollout lasts as long as its longest episode, and domains differ in that.

@@ -10,14 +10,17 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 
 from aw_jax import partitioning
 from aw_jax.environments import collect as collecting
@@ -26,7 +29,8 @@ from aw_jax.rewards.content import Reference
 from aw_jax.rewards.reward import rewards
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data, objectives, rejection
-from aw_jax.training.checkpoints import has_model, load_params
+from aw_jax.training.checkpoints import EXECUTION_FIELDS, has_model, load_params
+from aw_jax.training.processes import on_first_process
 from aw_jax.training.reinforcement import GroupSampler
 from aw_jax.training.runner import (
     ExtraWriters,
@@ -66,20 +70,30 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
     return json.load(file)
 
 
+_MAY_DIFFER = re.compile('|'.join((
+    'stage', 'world', r'evaluate\.also',  # what to do next
+    r'collect\.workers', r'.*\.mesh\..*', *(rf'model\.{name}' for name in EXECUTION_FIELDS))))
+
+
 def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Notes the config in the work directory. Raises StageError where another one made it.
 
   What is done there is never done again, so every stage must be of one config. Only what says what
-  to do next may differ: `stage`, the `world` that an agent trains in, what to measure `also`.
+  to do next may differ (`stage`, the `world` that an agent trains in, what to measure `also`), and
+  what it is done with: workers, meshes and how a model is run. A run can so go on elsewhere.
   """
   wanted = json.loads(config.to_json())
-  found = _leaves(once(os.path.join(workdir, 'config.json'), lambda: wanted))
-  wanted = _leaves(wanted)
-  for key in sorted((set(found) | set(wanted)) - {'stage', 'world', 'evaluate.also'}):
-    if found.get(key) != wanted.get(key):
-      raise StageError(
-          f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '
-          f'{json.dumps(wanted.get(key))}; use another --workdir')
+
+  def claim() -> None:
+    found = _leaves(once(os.path.join(workdir, 'config.json'), lambda: wanted))
+    leaves = _leaves(wanted)
+    for key in sorted(set(found) | set(leaves)):
+      if not _MAY_DIFFER.fullmatch(key) and found.get(key) != leaves.get(key):
+        raise StageError(
+            f'{workdir}: was made with config.{key} = {json.dumps(found.get(key))}, now it is '
+            f'{json.dumps(leaves.get(key))}; use another --workdir')
+
+  on_first_process(claim)
 
 
 def _leaves(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -188,16 +202,24 @@ def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   Whole records need no episodes any more: the folder `data` alone can be carried to a machine with
   an accelerator, which then needs neither sandbox nor TensorFlow. Raises StageError where records
-  that came without episodes were made for another config.
+  that came without episodes were made for another config, or several processes find none.
   """
   paths = [records_path(workdir, records.record_name(stage)) for stage in config.data.stages]
-  carried = not os.path.exists(os.path.join(workdir, 'trajectories'))
+  carried = not os.path.exists(os.path.join(workdir, 'trajectories')) or jax.process_count() > 1
   if carried and all(map(records.exists, paths)):
     for path in paths:
       _require_records_of(config, path)
     return
+  _require_one_process(f'{os.path.join(workdir, "data")}: no records')
   collect(config, workdir)
   prepare(config, workdir)
+
+
+def _require_one_process(missing: str) -> None:
+  if jax.process_count() > 1:
+    raise StageError(
+        f'{missing}, and several processes make none; run the same command with --data_only in one '
+        'process first')
 
 
 def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
@@ -224,16 +246,16 @@ def model_config(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Mod
       {**config.model, 'vocab_size': -(-tokenizer.vocab_size // 64) * 64})
 
 
-# Not part of what was learned.
-_RUN_TIME = ('dtype', 'cache_dtype', 'attention_kind', 'query_block', 'remat')
+_RUN_TIME = ('dtype', *EXECUTION_FIELDS)  # not part of what was learned
 
 
-def load_start(config: ml_collections.ConfigDict, directory: str) -> tuple[Any, ModelConfig]:
-  """Parameters to start from, and their decoder as `config.model` wants it to run.
+def load_start(config: ml_collections.ConfigDict, directory: str, mesh: Mesh | None = None
+               ) -> tuple[Any, ModelConfig]:
+  """Parameters to start from, as in `load_params`; their decoder as `config.model` wants it to run.
 
   Raises StageError where `config.model` describes another decoder.
   """
-  params, model, _ = load_params(directory)
+  params, model, _ = load_params(directory, mesh)
   for name, value in config.model.items():
     if name not in _RUN_TIME and getattr(model, name) != value:
       raise StageError(
@@ -255,11 +277,17 @@ def train_stage(config: ml_collections.ConfigDict, workdir: str, stage: str,
   return {'cpt': cpt, 'sft': sft, 'rl': rl}[stage](config, workdir, extra_writers)
 
 
-def _previous(workdir: str, stage: str) -> tuple[Any, ModelConfig, Tokenizer]:
+def is_trained(workdir: str, stage: str) -> bool:
+  """Whether a stage of the world model has a checkpoint."""
+  return has_model(os.path.join(workdir, stage))
+
+
+def _previous(workdir: str, stage: str, mesh: Mesh | None = None
+              ) -> tuple[Any, ModelConfig, Tokenizer]:
   directory = os.path.join(workdir, stage)
-  if not has_model(directory):
+  if not is_trained(workdir, stage):
     raise StageError(f'{directory}: no checkpoint; train the stage {stage!r} first')
-  return load_params(directory)
+  return load_params(directory, mesh)
 
 
 def require_world_model(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -270,7 +298,8 @@ def require_world_model(config: ml_collections.ConfigDict, workdir: str) -> None
 def _packed_stage(config, workdir, stage, model, tokenizer, params, extra_writers):
   stage_config = config[stage]
   rows = {records_path(workdir, name): count for name, count in stage_config.rows.items()}
-  batches = packed_batches(rows, config.data.seq_len, config.seed, tokenizer)
+  mesh = partitioning.make_mesh(**stage_config.mesh)
+  batches = packed_batches(rows, config.data.seq_len, config.seed, tokenizer, mesh)
   return run_stage(
       stage, stage_config, model, tokenizer, objectives.next_token, batches,
       os.path.join(workdir, stage), init_params=params, seed=config.seed,
@@ -284,7 +313,7 @@ def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   model = model_config(config, tokenizer)
   params = None
   if base is not None:
-    params, model = load_start(config, base)
+    params, model = load_start(config, base, partitioning.make_mesh(**config.cpt.mesh))
   return _packed_stage(config, workdir, 'cpt', model, tokenizer, params, extra_writers)
 
 
@@ -317,11 +346,19 @@ def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokeniz
   return report
 
 
+def ensure_traces(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """The records of SFT, chosen by the CPT model where they are not yet. Raises StageError."""
+  path = os.path.join(workdir, 'evaluation', 'sft_retention.json')
+  if not os.path.exists(path):
+    _require_one_process(f'{path}: no reasoning traces are chosen')
+  once(path, lambda: select_traces(config, workdir, *_previous(workdir, 'cpt')))
+
+
 def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Supervised fine-tuning on reasoning and prediction (PAPER.md section 4)."""
-  params, model, tokenizer = _previous(workdir, 'cpt')
-  once(os.path.join(workdir, 'evaluation', 'sft_retention.json'),
-       lambda: select_traces(config, workdir, params, model, tokenizer))
+  ensure_traces(config, workdir)
+  params, model, tokenizer = _previous(
+      workdir, 'cpt', partitioning.make_mesh(**config.sft.mesh))
   return _packed_stage(config, workdir, 'sft', model, tokenizer, params, extra_writers)
 
 
@@ -340,8 +377,8 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
 
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
-  params, model, tokenizer = _previous(workdir, 'sft')
   c = config.rl
+  params, model, tokenizer = _previous(workdir, 'sft', partitioning.make_mesh(**c.mesh))
 
   def fits(record: dict[str, Any]) -> bool:  # the true answer, reasoning included, can be said
     answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS

@@ -5,13 +5,14 @@
 
 Run again with the same flags, it goes on from the newest checkpoint. What a stage needs is made
 first where it is missing: episodes are collected and packed. `--config.cpt.steps=500` and the like
-change any value of configs/base.py.
+change any value of configs/base.py. Several processes that share the work directory train as one,
+once `--data_only` has made the data in one; see the flags below.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import commands, stages
+from experiments import commands, processes, stages
 
 with commands.config_errors():
   _CONFIG = config_flags.DEFINE_config_file(
@@ -19,9 +20,11 @@ with commands.config_errors():
 _DATA_ONLY = flags.DEFINE_bool(
     'data_only', False, 'Make episodes and records and stop, for training on another machine.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
+flags.adopt_module_key_flags(processes)
 
 
 def main():
+  processes.initialize()
   config = _CONFIG.value
   if config.get('stage') not in ('cpt', 'sft'):
     raise stages.StageError(
@@ -29,6 +32,8 @@ def main():
   stages.claim_workdir(config, _WORKDIR.value)
   stages.ensure_data(config, _WORKDIR.value)
   if _DATA_ONLY.value:
+    if config.stage == 'sft' and stages.is_trained(_WORKDIR.value, 'cpt'):
+      stages.ensure_traces(config, _WORKDIR.value)
     return
   stages.train_stage(config, _WORKDIR.value, config.stage, stages.tensorboard_writers)
 

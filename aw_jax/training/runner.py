@@ -1,6 +1,8 @@
 """Runs one stage: mesh, optimiser, state, checkpoints and metrics around the one loop."""
 
+import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,56 +64,81 @@ def run_stage(
     raise StageConfigError(
         f'{name}: checkpoint_every = {config.checkpoint_every} is no multiple of updates_per_batch '
         f'= {updates}; a run could not go on from such a checkpoint as if unbroken')
-  checkpointer = Checkpointer(directory, model, tokenizer)
-  if checkpointer.latest_step() == config.steps:
-    checkpointer.close()
-    return load_params(directory)[0]
   mesh = partitioning.make_mesh(**config.mesh)
   optimizer = make_optimizer(
       ml_collections.ConfigDict({**config.optimizer, 'total_steps': config.steps}))
-  with jax.set_mesh(mesh):
+  with contextlib.ExitStack() as opened:
+    checkpointer = opened.enter_context(
+        contextlib.closing(Checkpointer(directory, model, tokenizer)))
+    if checkpointer.latest_step() == config.steps:
+      return load_params(directory, mesh)[0]
+    opened.enter_context(jax.set_mesh(mesh))
     state, shardings = init_state(model, optimizer, mesh, seed)
     if init_params is not None:
       # Copied, since the first step donates its state: the caller's parameters stay whole.
       state = state.replace(params=jax.device_put(init_params, shardings.params, may_alias=False))
     step = make_train_step(model, objective, optimizer, mesh, shardings)
-    metrics = []
 
     def writers(first_step):
-      metrics.append(JsonLinesWriter(os.path.join(directory, 'metrics.jsonl'), first_step))
-      return [*metrics, *extra_writers(directory)]
+      if jax.process_index():
+        return []
+      path = os.path.join(directory, 'metrics.jsonl')
+      lines = opened.enter_context(contextlib.closing(JsonLinesWriter(path, first_step)))
+      return [lines, *extra_writers(directory)]
 
-    batch_at = _in_even_shares(name, batch_at, mesh)
-    loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name)
-    state = train(loop, state, shardings, step, batch_at, checkpointer, writers)
-    checkpointer.close()
-    for writer in metrics:
-      writer.close()
-  return state.params
+    batch_at = _on_mesh(name, batch_at, mesh)
+    loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name, updates)
+    return train(loop, state, shardings, step, batch_at, checkpointer, writers).params
 
 
 def require_even_shares(name: str, rows: int, mesh: Mesh) -> None:
   """Raises StageConfigError where a stage's batch of `rows` cannot be split over the devices."""
-  devices = mesh.shape['data'] * mesh.shape['fsdp']
+  devices = math.prod(mesh.shape[axis] for axis in partitioning.ROW_AXES)
   if rows % devices:
+    sizes = ' times '.join(f'mesh.{axis}' for axis in partitioning.ROW_AXES)
     raise StageConfigError(
-        f'{name}: a batch of {rows} rows cannot be split over {devices} devices (mesh.data times '
-        'mesh.fsdp); change the one or the other (on a CPU, JAX_NUM_CPU_DEVICES sets the second)')
+        f'{name}: a batch of {rows} rows cannot be split over {devices} devices ({sizes}); change '
+        'the one or the other (on a CPU, JAX_NUM_CPU_DEVICES sets the second)')
 
 
-def _in_even_shares(name: str, batch_at, mesh: Mesh):
-  """`batch_at`, refusing a batch whose rows cannot be split over the devices."""
+def row_share(mesh: Mesh) -> tuple[int, int]:
+  """Which part of a batch's rows the devices of this process hold: (index, number of parts).
 
-  def checked(step: int, state: TrainState):
+  Processes that a mesh axis other than those of the rows spans hold the same rows.
+  """
+  places = partitioning.batch_sharding(mesh).devices_indices_map((mesh.size, mesh.size))
+  rows = {}
+  for device, (index, _) in places.items():
+    rows.setdefault(device.process_index, set()).update(range(*index.indices(mesh.size)))
+  parts = sorted(set(map(frozenset, rows.values())), key=min)
+  if sum(map(len, parts)) != mesh.size:
+    raise StageConfigError(
+        f'mesh {dict(mesh.shape)}: processes would share some rows of a batch and not others; let '
+        'the sizes of the first axes be multiples of the number of processes')
+  return parts.index(rows[jax.process_index()]), len(parts)
+
+
+def _on_mesh(name: str, batch_at, mesh: Mesh):
+  """`batch_at`, whose batch has this process's rows; refuses those that devices cannot split.
+
+  Of several processes' rows one batch is made. Those of a single one, jit places.
+  """
+  _, parts = row_share(mesh)
+  sharding = partitioning.batch_sharding(mesh)
+
+  def assemble(x):
+    return jax.make_array_from_process_local_data(sharding, x, (len(x) * parts, *x.shape[1:]))
+
+  def placed(step: int, state: TrainState):
     batch, metrics = batch_at(step, state)
-    require_even_shares(name, len(next(iter(batch.values()))), mesh)
-    return batch, metrics
+    require_even_shares(name, len(next(iter(batch.values()))) * parts, mesh)
+    return (jax.tree.map(assemble, batch) if jax.process_count() > 1 else batch), metrics
 
-  return checked
+  return placed
 
 
-def packed_batches(rows: Mapping[str, int], seq_len: int, seed: int, tokenizer: Tokenizer
-                   ) -> Callable[[int, TrainState], tuple[Any, dict[str, float]]]:
+def packed_batches(rows: Mapping[str, int], seq_len: int, seed: int, tokenizer: Tokenizer,
+                   mesh: Mesh) -> Callable[[int, TrainState], tuple[Any, dict[str, float]]]:
   """Batches of packed rows for CPT, SFT and imitation: a function of (seed, step).
 
   Args:
@@ -119,10 +146,11 @@ def packed_batches(rows: Mapping[str, int], seq_len: int, seed: int, tokenizer: 
     seq_len: tokens of a row.
     seed: of the order.
     tokenizer: the vocabulary that the records must be made with.
+    mesh: of the stage; each process reads the rows of its own devices.
   """
   sources = [
-      data.batches(path, count, seed, jax.process_index(), jax.process_count(),
-                   tokenizer=tokenizer.fingerprint, seq_len=seq_len)
+      data.batches(path, count, seed, *row_share(mesh), tokenizer=tokenizer.fingerprint,
+                   seq_len=seq_len)
       for path, count in rows.items()]
 
   def batch_at(step: int, state: TrainState):

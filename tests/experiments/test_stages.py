@@ -91,6 +91,26 @@ def test_a_work_directory_belongs_to_one_config(tmp_path):
     base.get_config().to_json())
 
 
+def test_what_a_config_is_run_on_may_change(tmp_path):
+  config = base.get_config()
+  stages.claim_workdir(config, str(tmp_path))
+  config.cpt.mesh.data, config.agent.rl.mesh.fsdp, config.collect.workers = 4, 2, 7
+  config.model.update({'remat': 'full', 'query_block': 64, 'cache_dtype': 'bfloat16'})
+  stages.claim_workdir(config, str(tmp_path))
+  config.model.dtype = 'float32'
+  with pytest.raises(StageError, match='config.model.dtype'):
+    stages.claim_workdir(config, str(tmp_path))
+
+
+@pytest.mark.parametrize(('flags', 'message'), [
+  (('--num_processes=2',), '--num_processes and --process_id need --coordinator=HOST:PORT'),
+  (('--coordinator=127.0.0.1:80', '--num_processes=2', '--process_id=2'),
+   '--coordinator=127.0.0.1:80 needs --num_processes and a --process_id below it, from 0')])
+def test_flags_of_several_processes_belong_together(tmp_path, flags, message):
+  assert message in refusal('experiments.train', f'--workdir={tmp_path / "run"}', *flags)
+  assert not (tmp_path / 'run').exists()
+
+
 def test_missing_stages_say_what_to_run_first(tmp_path):
   config = base.get_config()
   for stage, needed in (('sft', 'cpt'), ('rl', 'sft')):

@@ -22,6 +22,7 @@ from aw_jax.training import objectives
 from aw_jax.training.reinforcement import GroupSampler
 from aw_jax.training.runner import run_stage
 from aw_jax.trajectories import SUBMIT, Task, Verifier
+from experiments import commands
 
 STAGES = ('next_token', 'rl', 'agent')
 STEPS = {'next_token': 80, 'rl': 12, 'agent': 8}
@@ -39,7 +40,8 @@ def task(seed: int) -> Task:
 def stage_config(name: str) -> ml_collections.ConfigDict:
   policy = name != 'next_token'
   return ml_collections.ConfigDict({
-    'steps': STEPS[name], 'log_every': 2, 'checkpoint_every': 2,
+    'steps': STEPS[name], 'log_every': 2, 'checkpoint_every': 2 if policy else 20,
+    'updates_per_batch': 2 if policy else 1,
     'mesh': {'data': 1, 'fsdp': -1, 'tensor': 1},
     'optimizer': {
       'name': 'adamw' if policy else 'muon', 'peak_lr': 1e-3 if policy else 2e-2,
@@ -117,4 +119,5 @@ def main(workdir: str):
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  with commands.clear_errors('interrupted_run'):
+    main(sys.argv[1])

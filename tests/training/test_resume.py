@@ -1,8 +1,10 @@
-"""kill -9 at random moments, then the same command again: bitwise the unbroken run."""
+"""Killed or ended at random moments, then the same command again: bitwise the unbroken run."""
 
 import os
 import pathlib
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -42,15 +44,21 @@ class Command:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
 
-  def kill_at(self, stage, step, delay):
-    """Kills the command `delay` seconds after `stage` has logged `step`, wherever that finds it."""
+  def end_at(self, stage, step, delay, number):
+    """Sends a signal `delay` seconds after `stage` has logged `step`, wherever that finds it.
+
+    SIGTERM ends it at once, or while it trains, once the state is saved.
+    """
     process = self.start()
     deadline = time.monotonic() + 300
     while self.progress(stage) < step and process.poll() is None and time.monotonic() < deadline:
       time.sleep(0.005)
     time.sleep(delay)
-    process.kill()
-    process.communicate()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    saved = process.returncode == 1 and re.search(
+      r'^interrupted_run: \w+: ended by SIGTERM, step \d+ of \d+ is saved; the same', errors, re.M)
+    assert saved or process.returncode in (-number, 0), errors
 
   def progress(self, stage):
     lines = read_metrics(self.workdir / stage)
@@ -66,11 +74,11 @@ def runs(tmp_path_factory):
   seed = int.from_bytes(os.urandom(4), 'big')
   rng = random.Random(seed)
   for stage, steps in STEPS.items():
-    for _ in range(2):
+    for number in (signal.SIGKILL, signal.SIGTERM):
       # The first step of a stage is reached with step -1 asked: before it has logged anything.
       moment = (rng.choice([-1, *range(2, steps, 2)]), rng.uniform(0, 0.15))
-      print(f'seed {seed}: killed in {stage} {moment[1]:.3f} s after step {moment[0]}')
-      broken.kill_at(stage, *moment)
+      print(f'seed {seed}: {number.name} in {stage} {moment[1]:.3f} s after step {moment[0]}')
+      broken.end_at(stage, *moment, number)
   broken.finish()
   return unbroken.workdir, broken.workdir
 
@@ -111,8 +119,7 @@ def test_rows_that_cannot_be_split_are_refused():
   def batch_at(step, state):
     return {'tokens': np.zeros((3 * step, 2))}, {}
 
-  two = jax.sharding.AbstractMesh((2, 1, 1), partitioning.MESH_AXES)
-  checked = runner._in_even_shares('cpt', batch_at, two)
+  checked = runner._on_mesh('cpt', batch_at, partitioning.make_mesh(data=2))
   assert checked(2, None)[0]['tokens'].shape == (6, 2)
   with pytest.raises(StageConfigError, match='cpt: a batch of 3 rows cannot be split over 2 dev'):
     checked(1, None)
