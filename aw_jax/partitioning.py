@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ('data', 'fsdp', 'context', 'expert', 'tensor')
@@ -50,9 +51,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, context: int = 1, expert: int = 1, 
     sizes[free[0]] = count // known
   if min(sizes.values()) < 1 or math.prod(sizes.values()) != count:
     raise PartitioningError(f'mesh {asked} does not divide {count} devices')
-  # Linen's logical constraints need Auto axes; make_mesh's own default is Explicit.
-  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, devices=devices,
-                       axis_types=(AxisType.Auto,) * len(MESH_AXES))
+  placed = mesh_utils.create_device_mesh(
+      tuple(sizes.values()), devices, allow_split_physical_axes=True)
+  # Auto, so that the compiler splits what no constraint speaks of.
+  return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def auto_mesh() -> AbstractMesh | None:

@@ -20,12 +20,14 @@ def pod(config, chips: int, cpt_rows: int, expert: int):
         'data': 1, 'fsdp': cpt_rows, 'context': -1, 'expert': expert, 'tensor': 1}
   config.cpt.rows = {'cpt': cpt_rows}
   config.sft.rows = {'sft': cpt_rows}
+  # Eight samples of a prompt over 64 chips: as many tokens a chip as in CPT.
+  config.rl.mesh.update({'fsdp': chips // 64})
   config.rl.update({
-      'prompts': 4 * cpt_rows, 'group': 8, 'max_prompt': 131_072, 'max_tokens': 4096,
-      'whole_rows': True})
+      'prompts': config.rl.updates_per_batch * chips // 64, 'group': 8, 'max_prompt': 131_072,
+      'max_tokens': 8192, 'whole_rows': True})
   config.agent.rl.mesh = {
       'data': 1, 'fsdp': chips // (2 * expert), 'context': 1, 'expert': expert, 'tensor': 2}
-  config.agent.rl.update({'tasks': chips, 'group': 8})
+  config.agent.rl.update({'tasks': chips // 4, 'group': 8})
   config.agent.rollout.update({
       'turns': 32, 'max_action': 512, 'max_answer': 4096, 'max_observation': 2048,
       'agent_slots': 32_768, 'world_slots': 131_072})

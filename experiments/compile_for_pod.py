@@ -185,7 +185,7 @@ def count_parameters(model: ModelConfig) -> int:
 
 def abstract_params(model: ModelConfig) -> Any:
   """Shapes of the parameters, boxed with their logical axes."""
-  return jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+  return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
 def compile_stage(config: ml_collections.ConfigDict, name: str, topology: str) -> dict[str, Any]:

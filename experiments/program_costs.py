@@ -97,8 +97,11 @@ _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2, 
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = (\(?.*?\)?) ([\w-]+)\((.*)$')
 _CALLED = re.compile(r'(?:calls|body|to_apply|branch_computations)=\{?%?([\w.,% -]+)\}?')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r'condition=%?([\w.-]+)')
+# Groups of devices are written as [groups,size]<=[...], listed, or as axes of a mesh.
 _GROUPS = re.compile(r'replica_groups=\[(\d+),(\d+)\]')
 _LISTED_GROUP = re.compile(r'replica_groups=\{\{([\d,]+)\}')
+_MESH_GROUP = re.compile(r'replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,23 +122,38 @@ def collectives(hlo: str) -> dict[str, Traffic]:
   found: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
 
   def visit(name: str, times: int) -> None:
-    for shape, operation, rest in computations[name]:
+    for _, shape, operation, rest in computations[name]:
       kind = operation.removesuffix('-start')
       if kind in COLLECTIVES:
         found[kind][0] += times
         found[kind][1] += times * _sent(kind, shape, rest, operation != kind)
-      trips = _TRIPS.search(rest) if operation == 'while' else None
+      trips = _trips(rest, computations) if operation == 'while' else 1
       for called in _CALLED.findall(rest):
         for inner in called.replace('%', '').split(','):
           if inner.strip() in computations:
-            visit(inner.strip(), times * (int(trips[1]) if trips else 1))
+            visit(inner.strip(), times * trips)
 
   visit(entry, 1)
   return {kind: Traffic(*found[kind]) for kind in COLLECTIVES if kind in found}
 
 
-def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str]]], str]:
-  """(shape, operation, rest of the line) of every instruction, by computation; the entry's name."""
+def _trips(loop: str, computations: dict[str, list[tuple[str, str, str, str]]]) -> int:
+  """How often a loop runs: as noted, or what its condition compares the counter with; else 1."""
+  if noted := _TRIPS.search(loop):
+    return int(noted[1])
+  condition = _CONDITION.search(loop)
+  instructions = computations.get(condition[1], []) if condition else []
+  constants = {name: rest for name, _, operation, rest in instructions if operation == 'constant'}
+  compared = [rest for _, _, operation, rest in instructions
+              if operation == 'compare' and 'direction=LT' in rest]
+  for name, value in constants.items():
+    if len(compared) == 1 and re.search(rf'%?{re.escape(name)}\)', compared[0]):
+      return int(re.match(r'\d+', value)[0])
+  return 1
+
+
+def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str, str]]], str]:
+  """(name, shape, operation, rest of the line) of instructions by computation; the entry's name."""
   computations, current, entry = {}, None, ''
   for line in hlo.splitlines():
     if line.endswith('{') and not line.startswith((' ', '\t')):
@@ -143,8 +161,20 @@ def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str]]], str]
       entry = name if line.startswith('ENTRY') else entry
       current = computations.setdefault(name, [])
     elif current is not None and (match := _INSTRUCTION.match(line)):
-      current.append(match.groups()[1:])
+      current.append(match.groups())
   return computations, entry
+
+
+def _group_size(rest: str) -> int:
+  """How many devices take part in a collective together."""
+  if grid := _GROUPS.search(rest):
+    return int(grid[2])
+  if listed := _LISTED_GROUP.search(rest):
+    return len(listed[1].split(','))
+  if mesh := _MESH_GROUP.search(rest):
+    sizes = dict(re.findall(r"'([^']*)'=(\d+)", mesh[1]))
+    return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']*)'", mesh[2]))
+  return 2
 
 
 def _sent(kind: str, shape: str, rest: str, asynchronous: bool) -> int:
@@ -154,8 +184,7 @@ def _sent(kind: str, shape: str, rest: str, asynchronous: bool) -> int:
   size = max(sizes) if asynchronous else sum(sizes)  # a start's shape holds operands and results
   if kind in ('collective-permute', 'collective-broadcast'):
     return size
-  grid, listed = _GROUPS.search(rest), _LISTED_GROUP.search(rest)
-  devices = int(grid[2]) if grid else len(listed[1].split(',')) if listed else 2
+  devices = _group_size(rest)
   if kind == 'reduce-scatter' and not asynchronous:
     size *= devices  # its result is one share
   return round((2 if kind == 'all-reduce' else 1) * (devices - 1) / devices * size)

@@ -1,4 +1,4 @@
-"""Run by test_partitioning.py in a process with eight CPU devices: OUT MESH...
+"""Run by test_partitioning.py in a process with eight CPU devices: OUT COMPARED SAMPLED.
 
 Writes as JSON: the first step's loss and gradients of every objective on each mesh against the
 first one's, samples on each mesh, shardings on a mesh of fsdp, expert and tensor of 2 each, what
@@ -30,18 +30,18 @@ from aw_jax.sampling.decode import generate
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import objectives, optimizer
 from aw_jax.training.checkpoints import Checkpointer
-from aw_jax.training.state import init_state, make_train_step
+from aw_jax.training.state import TrainState, abstract_state, init_state, make_train_step
 from tests.imagination import tiny_chat
 
 CONFIG = ModelConfig(
-  vocab_size=320, width=32, layers=1, heads=8, kv_heads=4, head_dim=4, mlp_width=48,
+  vocab_size=320, width=32, layers=1, heads=16, kv_heads=8, head_dim=4, mlp_width=48,
   short_conv_width=2, tied_embeddings=False, dtype='float32', query_block=16)
 
 
 # Every kind of layer of Qwen3.5-MoE. A DeltaNet's first output in a segment is q.k times v, normed:
 # where q.k is small a small epsilon would magnify every rounding.
 EXPERTS = ModelConfig(
-  vocab_size=320, width=32, layers=4, heads=8, kv_heads=4, head_dim=8, rotary_fraction=0.5,
+  vocab_size=320, width=32, layers=2, heads=8, kv_heads=4, head_dim=8, rotary_fraction=0.5,
   zero_centred_norm=True, attention_gate=True, pattern=('delta_net', 'attention'),
   delta_key_heads=2, delta_value_heads=4, delta_key_dim=8, delta_value_dim=6, experts=4,
   experts_per_token=2, expert_width=12, shared_expert_width=8, tied_embeddings=False,
@@ -108,7 +108,11 @@ OBJECTIVES = {
 
 def random_params(config=CONFIG):
   if config is EXPERTS:
-    return jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
+    params = jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
+    # Slow decays: where nothing of a state is left after a token, their gradients are rounding.
+    rates = params['layers']['layer_0']['delta_net']
+    rates['decay_rate'] = np.full_like(rates['decay_rate'], -2.0)
+    return params
   rng = np.random.default_rng(1)
   shapes = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
   return jax.tree.map(
@@ -120,8 +124,10 @@ def step(config, objective, batch, sizes: str):
   mesh = make_mesh(sizes)
   keep_gradient = optax.chain(optax.trace(0.0), optax.scale(0.0))
   with jax.set_mesh(mesh):
-    state, shardings = init_state(config, keep_gradient, mesh, 0)
-    state = state.replace(params=jax.device_put(random_params(config), shardings.params))
+    _, shardings = abstract_state(config, keep_gradient, mesh)
+    params = jax.device_put(random_params(config), shardings.params)
+    state = TrainState(jnp.int32(0), params, jax.jit(
+      keep_gradient.init, out_shardings=shardings.opt_state)(params))
     train_step = make_train_step(config, objective, keep_gradient, mesh, shardings)
     state, metrics = train_step(state, batch)
   gradients = {jax.tree_util.keystr(path): np.asarray(leaf, np.float64) for path, leaf in
@@ -160,13 +166,16 @@ def chats():
   return prompts, played
 
 
-def draw(params, agent, world):
+def draw(params, experts, agent, world):
   """Tokens of three prompts, tasks and played episodes; of the last two, what was answered."""
   key = jax.random.key(0)
   found = {name: generate(
     Decoder(CONFIG), params, rows(3, 16), np.array([16, 3, 9]), key, group=2, stop=7,
     max_tokens=12, temperature=temperature).tokens
     for name, temperature in (('greedy', 0.0), ('drawn', 1.0))}
+  found['experts'] = generate(
+    Decoder(EXPERTS), experts, rows(3, 16), np.array([16, 3, 9]), key, group=2, stop=7,
+    max_tokens=6, temperature=1.0).tokens
   model, (prompts, played) = Decoder(tiny_chat.CONFIG), chats()
   out = rollout(model, agent, model, world, prompts, key, tiny_chat.MARKUP, SIZES)
   answers = answer_turns(model, world, played, tiny_chat.MARKUP, Limits(80, 14, 0))
@@ -178,7 +187,7 @@ def draw(params, agent, world):
 def samples(meshes):
   """`draw` on each mesh, parameters split as training leaves them, and with no mesh set."""
   trained = tiny_chat.trained_models()
-  models = ((CONFIG, random_params()), *(
+  models = ((CONFIG, random_params()), (EXPERTS, random_params(EXPERTS)), *(
     (tiny_chat.CONFIG, trained[side, False][1]) for side in ('agent', 'world')))
   found = {'none set': draw(*(params for _, params in models))}
 
@@ -250,10 +259,10 @@ def refusal(array, spec):
 
 
 def main():
-  out, *meshes = sys.argv[1:]
+  out, compared, sampled = sys.argv[1], *map(json.loads, sys.argv[2:])
   found = {}
   for name, (config, objective, batch) in OBJECTIVES.items():
-    found[name], state = steps(config, objective, batch, meshes)
+    found[name], state = steps(config, objective, batch, compared[name])
   folder = os.path.join(os.path.dirname(out), 'checkpoint')
   tokenizer = Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
   checkpointer = Checkpointer(folder, CONFIG, tokenizer)
@@ -262,7 +271,7 @@ def main():
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
   with open(out, 'w', encoding='utf-8') as file:
     json.dump({
-      'steps': found, 'samples': samples([meshes[0], *meshes[2:]]), 'shardings': shardings(),
+      'steps': found, 'samples': samples(sampled), 'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
       'imported': imported(os.path.join(os.path.dirname(out), 'safetensors')),

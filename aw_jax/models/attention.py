@@ -235,7 +235,7 @@ def attend_cache(q_BxTxHxD, k_parts, v_parts, positions_BxT, attended: int | Non
     float32[B, T, H, D].
   """
   if attended is not None:
-    return _attend_parts(
+    return _attend_in_turn(
         q_BxTxHxD, *_leading(k_parts, v_parts, attended), positions_BxT)
   ends = np.cumsum([k.shape[0] for k in k_parts])
   needed = jnp.max(positions_BxT) // k_parts[0].shape[-1] + 1
@@ -260,7 +260,26 @@ def _leading(k_parts, v_parts, attended: int):
 
 
 def _attend_leading_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT, count: int):
-  return _attend_parts(q_BxTxHxD, k_parts[:count], v_parts[:count], positions_BxT)
+  return _attend_in_turn(q_BxTxHxD, k_parts[:count], v_parts[:count], positions_BxT)
+
+
+_MOST_QUERIES = 1024  # of a row at a time: the scores of a long prompt are never whole
+
+
+def _attend_in_turn(q_BxTxHxD, k_parts, v_parts, positions_BxT):
+  """`_attend_parts`, of many queries some at a time, whose scores the backward pass makes again."""
+  batch, length = positions_BxT.shape
+  if length <= _MOST_QUERIES:
+    return _attend_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT)
+  missing = -length % _MOST_QUERIES
+
+  def split(x):
+    x = jnp.pad(x, [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2))
+    return x.reshape(batch, -1, _MOST_QUERIES, *x.shape[2:]).swapaxes(0, 1)
+
+  attend = jax.checkpoint(lambda part: _attend_parts(part[0], k_parts, v_parts, part[1]))
+  out = jax.lax.map(attend, (split(q_BxTxHxD), split(positions_BxT)))
+  return out.swapaxes(0, 1).reshape(batch, -1, *q_BxTxHxD.shape[2:])[:, :length]
 
 
 def _attend_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT):

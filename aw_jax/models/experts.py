@@ -41,7 +41,8 @@ def grouped_contract(rows_RxA, weights_XxAxB, sizes_X, dtype: str) -> jax.Array:
 
 def _forward(rows, weights, sizes, dtype):
   cast = rows.astype(dtype), weights.astype(dtype)
-  return grouped_contract(rows, weights, sizes, dtype), (*cast, sizes)
+  like = jnp.zeros((), rows.dtype), jnp.zeros((), weights.dtype)  # carry the input dtypes
+  return grouped_contract(rows, weights, sizes, dtype), (*cast, sizes, like)
 
 
 _WEIGHT_GRADIENT = jax.lax.RaggedDotDimensionNumbers(
@@ -50,13 +51,13 @@ _WEIGHT_GRADIENT = jax.lax.RaggedDotDimensionNumbers(
 
 
 def _backward(dtype, residuals, cotangent):
-  rows, weights, sizes = residuals
+  rows, weights, sizes, (rows_like, weights_like) = residuals
   cotangent = cotangent.astype(dtype)
   d_rows = jax.lax.ragged_dot(
       cotangent, weights.swapaxes(1, 2), sizes, preferred_element_type=jnp.float32)
   d_weights = jax.lax.ragged_dot_general(
       rows, cotangent, sizes, _WEIGHT_GRADIENT, preferred_element_type=jnp.float32)
-  return d_rows, d_weights, None
+  return d_rows.astype(rows_like.dtype), d_weights.astype(weights_like.dtype), None
 
 
 grouped_contract.defvjp(_forward, _backward)
@@ -117,16 +118,26 @@ def routed_swiglu_on_mesh(x_BxTxE, weights_BxTxk, chosen_BxTxk, gate, up, down, 
     flat = (x.reshape(-1, x.shape[-1]) for x in (x_BxTxE, weights_BxTxk, chosen_BxTxk))
     return routed_swiglu(*flat, gate, up, down, dtype).reshape(x_BxTxE.shape)
 
-  def part(x, weights, chosen, gate, up, down):
+  def block(tokens, gate, up, down):
     if whole_rows:
-      x, weights, chosen = (
-          jax.lax.all_gather(x, 'expert', axis=1, tiled=True) for x in (x, weights, chosen))
-    flat = (x.reshape(-1, x.shape[-1]) for x in (x, weights, chosen))
+      tokens = [jax.lax.all_gather(x, 'expert', axis=1, tiled=True) for x in tokens]
+    flat = (x.reshape(-1, x.shape[-1]) for x in tokens)
     out = routed_swiglu(*flat, gate, up, down, dtype, jax.lax.axis_index('expert') * len(gate))
-    out = jax.lax.psum(out.reshape(x.shape), 'tensor')
+    out = jax.lax.psum(out.reshape(tokens[0].shape), 'tensor')
     if whole_rows:
       return jax.lax.psum_scatter(out, 'expert', scatter_dimension=1, tiled=True)
     return jax.lax.psum(out, 'expert')
+
+  def part(x, weights, chosen, gate, up, down):
+    batch, length, _ = x.shape
+    count = _blocks(batch, length, mesh.shape['expert'])
+    if count == 1:
+      return block((x, weights, chosen), gate, up, down)
+    # In float32, in which the gradients of the blocks add up.
+    gate, up, down = (x.astype(jnp.float32) for x in (gate, up, down))
+    split = [x.reshape(batch, count, -1, x.shape[-1]).swapaxes(0, 1) for x in (x, weights, chosen)]
+    out = jax.lax.map(jax.checkpoint(lambda tokens: block(tokens, gate, up, down)), split)
+    return out.swapaxes(0, 1).reshape(x.shape)
 
   tokens = partitioning.spec('batch', 'sequence' if whole_rows else None, None)
   expert = partitioning.spec('experts', None, 'mlp'), partitioning.spec('experts', 'mlp', None)
@@ -135,6 +146,19 @@ def routed_swiglu_on_mesh(x_BxTxE, weights_BxTxk, chosen_BxTxk, gate, up, down, 
   return jax.shard_map(
       part, mesh=mesh, in_specs=(tokens,) * 3 + (expert[0], *expert), out_specs=tokens,
       check_vma=False)(x_BxTxE, weights_BxTxk, chosen_BxTxk, gate, up, down)
+
+
+# Of so many gathered tokens a device holds the rows of all their experts at a time; of the 65,536
+# that four devices have of a 262,144-token row, those are half a million rows of every array.
+_BLOCK = 16_384
+
+
+def _blocks(batch: int, length: int, shares: int) -> int:
+  """Into how many blocks to cut a device's tokens; a power of two that divides the length."""
+  count = 1
+  while batch * length * shares > _BLOCK * count and length % (2 * count) == 0:
+    count *= 2
+  return count
 
 
 def load_balance_loss(counts_X: jax.Array, probabilities_X: jax.Array) -> jax.Array:

@@ -47,8 +47,8 @@ def make_kernel(queries: int, keys: int, heads: int, head_shards: int, query_sha
     interpret: runs it where there is no TPU, slowly.
   """
   query_block, block = math.gcd(block, queries // query_shards), math.gcd(block, keys)
-  # The backward pass in two kernels: a fused one keeps a copy of the queries' gradient for each block
-  # of keys, 34 GB of a 262,144-token row over 16 devices.
+  # The backward pass in two kernels: a fused one keeps a copy of the queries' gradient for each
+  # block of keys, 34 GB of a 262,144-token row over 16 devices.
   sizes = BlockSizes(
       block_q=query_block, block_kv=block, block_kv_compute=block, block_q_dkv=query_block,
       block_kv_dkv=block, block_kv_dkv_compute=block, block_q_dq=query_block, block_kv_dq=block)

@@ -88,7 +88,7 @@ def test_a_gather_sends_what_the_others_lack():
     'all-gather': program_costs.Traffic(1, 8 * 16 * 4 // 2)}
 
 
-HLO = '''HloModule jit_f, num_partitions=8
+HLO = """HloModule jit_f, num_partitions=8
 
 %body (p: (s32[], bf16[128])) -> (s32[], bf16[128]) {
   %rs = bf16[16]{0} reduce-scatter(%x), replica_groups=[1,8]<=[8], to_apply=%add
@@ -96,11 +96,22 @@ HLO = '''HloModule jit_f, num_partitions=8
   %agd = bf16[128]{0} all-gather-done(%ag)
 }
 
+%until (q: (s32[], bf16[128])) -> pred[] {
+  %five = s32[]{:T(128)} constant(5)
+  %count = s32[]{:T(128)} get-tuple-element(%q), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%count, %five), direction=LT
+}
+
+%other (r: (s32[], bf16[128])) -> (s32[], bf16[128]) {
+  %ar = f32[8]{0} all-reduce(%r), replica_groups=mesh['x'=4,'y'=2] {'x'}, to_apply=%add
+}
+
 ENTRY %main (a: bf16[128]) -> bf16[128] {
   %w = (s32[], bf16[128]) while(%t), body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %w2 = (s32[], bf16[128]) while(%w), condition=%until, body=%other
   %cp = f32[10]{0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}
 }
-'''
+"""
 
 
 def test_asynchronous_and_scattered_collectives_in_a_loop():
@@ -108,4 +119,5 @@ def test_asynchronous_and_scattered_collectives_in_a_loop():
   assert found == {
     'all-gather': program_costs.Traffic(3, 3 * 256 * 7 // 8),
     'reduce-scatter': program_costs.Traffic(3, 3 * 256 * 7 // 8),
+    'all-reduce': program_costs.Traffic(5, 5 * 2 * 32 * 3 // 4),
     'collective-permute': program_costs.Traffic(1, 40)}
