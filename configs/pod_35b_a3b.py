@@ -10,8 +10,17 @@ contexts of 32,768 and worlds of 131,072.
 from configs import base
 
 
-def pod(config, chips: int, cpt_rows: int, expert: int):
-  """The lengths, meshes and batches that the pod configs share."""
+def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_tokens: int):
+  """The lengths, meshes and batches that the pod configs share.
+
+  Args:
+    config: the base config with the model's shape.
+    chips: of the pod.
+    cpt_rows: rows of a batch of CPT and SFT, each over an equal share of the chips.
+    expert: chips that share experts.
+    prompt_chips: chips that share the eight samples of a prompt in RL.
+    max_tokens: of a sample.
+  """
   config.data.update({'seq_len': 262_144, 'vocab_size': 248_320})
   config.model.update({'dtype': 'bfloat16', 'cache_dtype': 'bfloat16', 'remat': 'full'})
   for stage in (config.cpt, config.sft, config.agent.imitation, config.rl, config.agent.rl):
@@ -20,11 +29,11 @@ def pod(config, chips: int, cpt_rows: int, expert: int):
         'data': 1, 'fsdp': cpt_rows, 'context': -1, 'expert': expert, 'tensor': 1}
   config.cpt.rows = {'cpt': cpt_rows}
   config.sft.rows = {'sft': cpt_rows}
-  # Eight samples of a prompt over 64 chips: as many tokens a chip as in CPT.
-  config.rl.mesh.update({'fsdp': chips // 64})
+  prompts = chips // prompt_chips  # of a step
+  config.rl.mesh.update({'fsdp': prompts})
   config.rl.update({
-      'prompts': config.rl.updates_per_batch * chips // 64, 'group': 8, 'max_prompt': 131_072,
-      'max_tokens': 8192, 'whole_rows': True})
+      'prompts': config.rl.updates_per_batch * prompts, 'group': 8, 'max_prompt': 131_072,
+      'max_tokens': max_tokens, 'whole_rows': True})
   config.agent.rl.mesh = {
       'data': 1, 'fsdp': chips // (2 * expert), 'context': 1, 'expert': expert, 'tensor': 2}
   config.agent.rl.update({'tasks': chips // 4, 'group': 8})
@@ -43,7 +52,7 @@ def get_config():
   config.model.update({
       'delta_value_heads': 32, 'experts': 256, 'experts_per_token': 8, 'expert_width': 512,
       'shared_expert_width': 512})
-  return pod(config, chips=64, cpt_rows=4, expert=4)
+  return pod(config, chips=64, cpt_rows=4, expert=4, prompt_chips=64, max_tokens=8192)
 
 
 # What all Qwen3.5 mixtures of experts have in common.

@@ -80,7 +80,8 @@ def pod_devices(topology: str) -> tuple[program_costs.Chip, list[jax.Device]]:
   if name not in program_costs.CHIPS:
     raise PodError(f'--topology={topology}: chip {name!r} is not one of '
                    f'{", ".join(program_costs.CHIPS)}')
-  os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # there is no TPU to ask about
+  # There is no TPU to ask about, and none that two processes could want.
+  os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'})
   try:
     found = topologies.get_topology_desc(platform='tpu', topology_name=topology)
   except (RuntimeError, ValueError, NotImplementedError) as error:
