@@ -166,16 +166,13 @@ def chats():
   return prompts, played
 
 
-def draw(params, experts, agent, world):
+def draw(params, agent, world):
   """Tokens of three prompts, tasks and played episodes; of the last two, what was answered."""
   key = jax.random.key(0)
   found = {name: generate(
     Decoder(CONFIG), params, rows(3, 16), np.array([16, 3, 9]), key, group=2, stop=7,
     max_tokens=12, temperature=temperature).tokens
     for name, temperature in (('greedy', 0.0), ('drawn', 1.0))}
-  found['experts'] = generate(
-    Decoder(EXPERTS), experts, rows(3, 16), np.array([16, 3, 9]), key, group=2, stop=7,
-    max_tokens=6, temperature=1.0).tokens
   model, (prompts, played) = Decoder(tiny_chat.CONFIG), chats()
   out = rollout(model, agent, model, world, prompts, key, tiny_chat.MARKUP, SIZES)
   answers = answer_turns(model, world, played, tiny_chat.MARKUP, Limits(80, 14, 0))
@@ -184,16 +181,30 @@ def draw(params, experts, agent, world):
   return {name: np.asarray(tokens).tolist() for name, tokens in found.items()}
 
 
+def samples_of_experts(meshes):
+  """Completions of three prompts by a mixture of experts on each mesh."""
+  found = {}
+  for sizes in meshes:
+    mesh = make_mesh(sizes)
+    with jax.set_mesh(mesh):
+      params = split(EXPERTS, random_params(EXPERTS), mesh)
+      found[sizes] = generate(
+        Decoder(EXPERTS), params, rows(3, 16), np.array([16, 3, 9]), jax.random.key(0), group=2,
+        stop=7, max_tokens=6, temperature=1.0).tokens.tolist()
+  return found
+
+
+def split(config, params, mesh):
+  boxed = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+  return jax.device_put(params, partitioning.param_shardings(boxed, mesh))
+
+
 def samples(meshes):
   """`draw` on each mesh, parameters split as training leaves them, and with no mesh set."""
   trained = tiny_chat.trained_models()
-  models = ((CONFIG, random_params()), (EXPERTS, random_params(EXPERTS)), *(
+  models = ((CONFIG, random_params()), *(
     (tiny_chat.CONFIG, trained[side, False][1]) for side in ('agent', 'world')))
   found = {'none set': draw(*(params for _, params in models))}
-
-  def split(config, params, mesh):
-    boxed = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
-    return jax.device_put(params, partitioning.param_shardings(boxed, mesh))
 
   for sizes in meshes:
     mesh = make_mesh(sizes)
@@ -271,7 +282,9 @@ def main():
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
   with open(out, 'w', encoding='utf-8') as file:
     json.dump({
-      'steps': found, 'samples': samples(sampled), 'shardings': shardings(),
+      'steps': found, 'samples': samples(sampled),
+      'samples_of_experts': samples_of_experts([sampled[0], compared['experts'][-1]]),
+      'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
       'imported': imported(os.path.join(os.path.dirname(out), 'safetensors')),
