@@ -182,16 +182,21 @@ def state_shardings(abstract: Any, params: Any, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(sharding_of, abstract)
 
 
-def assert_sharded(tree: Any, mesh: Mesh, large: int = LARGE_ARRAY_BYTES) -> None:
+def assert_sharded(tree: Any, mesh: Mesh) -> None:
   """Refuses large arrays that every device holds whole, where the mesh could split them.
+
+  Large is what has LARGE_ARRAY_BYTES and a thousandth of all.
 
   Raises:
     PartitioningError: naming the first such array.
   """
   if mesh.size == mesh.shape['data']:
     return
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    if leaf.nbytes >= large and leaf.sharding.is_fully_replicated:
+  sizes = [(path, leaf.size * leaf.dtype.itemsize, leaf.sharding)
+           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+  large = max(LARGE_ARRAY_BYTES, sum(size for _, size, _ in sizes) // 1000)
+  for path, size, sharding in sizes:
+    if size >= large and sharding.is_fully_replicated:
       raise PartitioningError(
-          f'{jax.tree_util.keystr(path)}: {leaf.nbytes} bytes replicated on {mesh.size} devices; '
+          f'{jax.tree_util.keystr(path)}: {size} bytes replicated on {mesh.size} devices; '
           'give it a logical axis that AXIS_RULES maps to the mesh')

@@ -4,7 +4,7 @@
         --stage=cpt
 
 CPT and SFT in rows of 262,144 tokens, RL with prompts of 131,072, agents in imagination with
-contexts of 32,768 and worlds of 131,072.
+contexts of 32,768 and worlds of 131,072. `--config.init=FOLDER` starts from converted weights.
 """
 
 from configs import base
@@ -21,6 +21,7 @@ def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_t
     prompt_chips: chips that share the eight samples of a prompt in RL.
     max_tokens: of a sample.
   """
+  config.stage, config.init = 'cpt', 'scratch'
   config.data.update({'seq_len': 262_144, 'vocab_size': 248_320})
   config.model.update({'dtype': 'bfloat16', 'cache_dtype': 'bfloat16', 'remat': 'full'})
   for stage in (config.cpt, config.sft, config.agent.imitation, config.rl, config.agent.rl):

@@ -6,8 +6,9 @@ r"""Compiles a stage's real step for a TPU pod, ahead of time, on a machine with
 
 Prints the bytes each device holds, FLOPs of the step, what devices exchange by kind of collective,
 and the time bounds that follow from the chip's data sheet. Meshes, lengths and batches are those of
-the config, as the training commands would use them. `imagine` is the rollout of agents in a world
-model of the same shape. The compiler is the one of libtpu; minutes on two cores.
+the config. `rl` is the update on samples, not the sampling; `imagine` is the rollout of agents in a
+world model of the same shape, both in the model's dtype and split over the mesh. The compiler is
+that of libtpu; minutes on two cores.
 """
 
 import dataclasses
@@ -133,6 +134,7 @@ def train_program(config: ml_collections.ConfigDict, model: ModelConfig, name: s
   abstract, shardings = abstract_state(model, optimizer, mesh)
   state = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+  partitioning.assert_sharded(state, mesh)
   step = make_train_step(model, objective, optimizer, mesh, shardings)
 
   def loss(params, batch):
@@ -161,7 +163,8 @@ def imagine_program(config: ml_collections.ConfigDict, model: ModelConfig, mesh:
     return struct((stage.tasks, length), jnp.int32, mesh), struct((stage.tasks,), jnp.int32, mesh)
 
   tasks = EpisodePrompts(
-      *prompts(sizes.agent_slots // 8), *prompts(sizes.world_slots // 8), *prompts(256),
+      *prompts(sizes.agent_slots // 4), *prompts(sizes.world_slots // 2),
+      *prompts(sizes.world_slots // 16),
       struct((stage.tasks,), jnp.int32, mesh))
   # Which ids they are makes no difference to the program.
   markup = Markup((1, 2, 3), (4, 5, 6), 7, 8, 9, 10, 11, 12, tuple(range(1, 13)))

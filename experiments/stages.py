@@ -253,9 +253,14 @@ def load_start(config: ml_collections.ConfigDict, directory: str, mesh: Mesh | N
                ) -> tuple[Any, ModelConfig]:
   """Parameters to start from, as in `load_params`; their decoder as `config.model` wants it to run.
 
-  Raises StageError where `config.model` describes another decoder.
+  Raises StageError where `config.model` describes another decoder, or the vocabulary has ids that
+  the embedding lacks.
   """
-  params, model, _ = load_params(directory, mesh)
+  params, model, tokenizer = load_params(directory, mesh)
+  if tokenizer.vocab_size > model.vocab_size:
+    raise StageError(
+        f'{directory}: the vocabulary has {tokenizer.vocab_size} ids with its tags, the embedding '
+        f'{model.vocab_size} rows; a model with spare rows is needed to train on')
   for name, value in config.model.items():
     if name not in _RUN_TIME and getattr(model, name) != value:
       raise StageError(

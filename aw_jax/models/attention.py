@@ -67,7 +67,8 @@ def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str
     q_BxLxHxD: rotated queries.
     k_BxLxKxD: rotated keys, and v_BxLxKxD: values.
     segment_ids_BxL: int32.
-    kind: of ATTENTION_KINDS; 'auto' is 'splash' on TPUs where the kernel takes rows of that length.
+    kind: of ATTENTION_KINDS; 'auto' is 'splash' on TPUs and 'cudnn' on GPUs where the kernels take
+      such rows and heads, else 'blocks'.
     dtype: of the products' operands; softmax is in float32.
     block: queries at a time where the kind is 'blocks'.
   """
@@ -76,6 +77,8 @@ def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str
   if kind == 'auto':
     kind = _AUTO[jax.default_backend()]
     if kind == 'splash' and not splash.supports(length // shares):
+      kind = 'blocks'
+    if kind == 'cudnn' and not _cudnn_supports(length, q_BxLxHxD.shape[-1], dtype):
       kind = 'blocks'
   if kind == 'splash':
     attend = functools.partial(splash.attend, dtype=dtype)
@@ -112,6 +115,11 @@ def _attend_plain(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first
   return jax.nn.dot_product_attention(
       *(x.astype(dtype) for x in (q_BxLxHxD, k_BxSxKxD, v_BxSxKxD)), implementation='xla',
       mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
+
+
+def _cudnn_supports(length: int, width: int, dtype: str) -> bool:
+  """Of every GPU that it runs on: newer ones take wider heads too."""
+  return dtype == 'bfloat16' and width % 8 == 0 and width <= 128 and length % 2 == 0
 
 
 def _attend_cudnn(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype, block):

@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -183,9 +182,11 @@ def _reason(error: Exception) -> str:
   """What the system said, without the paths and specs around it."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  lines = str(error).splitlines() or [type(error).__name__]
-  from_tensorstore = re.search(r'([^:\[]+) \[os_error_code', lines[0])
-  return from_tensorstore[1].strip() if from_tensorstore else lines[0][:200]
+  text = str(error) or type(error).__name__
+  # Tensorstore says it somewhere in its own words, of several files in one message.
+  named = [os.strerror(code) for code in (
+      errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)]
+  return next((name for name in named if name in text), text.splitlines()[0][:200])
 
 
 # --- which steps are whole ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import jax
@@ -22,11 +23,14 @@ class PreemptionNotice:
 
   def __init__(self):
     self._received = False
-    self._previous = None
+    self._undo: Callable[[], None] | None = None
 
   def __enter__(self) -> 'PreemptionNotice':
     if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-      self._previous = signal.signal(signal.SIGTERM, self._note)
+      previous = signal.signal(signal.SIGTERM, self._note)
+      # None is a handler that Python did not set, and cannot set again.
+      self._undo = lambda: signal.signal(
+          signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
     return self
 
   def __exit__(self, *unused_error) -> None:
@@ -44,6 +48,6 @@ class PreemptionNotice:
     self._restore()
 
   def _restore(self) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
-      self._previous = None
+    if self._undo is not None:
+      self._undo()
+      self._undo = None

@@ -6,7 +6,9 @@
 #     experiments/launch/gke_xpk.sh run1 python -m experiments.train \
 #       --config=configs/pod_35b_a3b.py --workdir=/mnt/aw_jax/run1
 #
-# BUCKET is mounted as /mnt/aw_jax in every pod; the work directory there is filled before by
+# The command is `experiments.train` (CPT, or SFT with --config.stage=sft); RL runs on one host.
+# BUCKET, with a hierarchical namespace since checkpoints are renamed into place, is mounted as
+# /mnt/aw_jax in every pod; the work directory there is filled before by
 # `--data_only` on a machine with CPU cores. GKE sends SIGTERM when it takes a node away: the command
 # saves and ends with an error, the workload is restarted (RESTARTS times at most, 100 by default) and
 # the same command goes on from the newest whole checkpoint. IMAGE is built from the Dockerfile beside
@@ -24,6 +26,10 @@ shift
 for variable in PROJECT ZONE CLUSTER TYPE BUCKET IMAGE; do
   [[ -n ${!variable:-} ]] || { echo "gke_xpk: $variable is not set; see the top of $0" >&2; exit 2; }
 done
+[[ " $* " == *' experiments.train '* ]] || {
+  echo 'gke_xpk: only experiments.train runs on several hosts' >&2
+  exit 2
+}
 flags=(--project="$PROJECT" --zone="$ZONE" --cluster="$CLUSTER")
 
 run() {
@@ -35,10 +41,11 @@ run() {
   fi
 }
 
-# Attached once, it stays with the cluster; to attach it again is an error that does no harm.
-run xpk storage attach "aw-jax-$BUCKET" "${flags[@]}" --type=gcsfuse --bucket="$BUCKET" \
-  --mount-point=/mnt/aw_jax --readonly=false --size=1000 --auto-mount=true ||
-  echo 'gke_xpk: the bucket is attached already'
+# Attached once, it stays with the cluster.
+if [[ ${DRY_RUN:-0} == 1 ]] || ! xpk storage list "${flags[@]}" | grep -q "aw-jax-$BUCKET"; then
+  run xpk storage attach "aw-jax-$BUCKET" "${flags[@]}" --type=gcsfuse --bucket="$BUCKET" \
+    --mount-point=/mnt/aw_jax --readonly=false --size=1000 --auto-mount=true
+fi
 run xpk workload create --workload="$name" "${flags[@]}" --tpu-type="$TYPE" \
   --num-slices="${SLICES:-1}" --docker-image="$IMAGE" --max-restarts="${RESTARTS:-100}" \
-  --command="$(printf '%q ' "$@")--coordinator=auto"
+  --command="exec $(printf '%q ' "$@")--coordinator=auto"

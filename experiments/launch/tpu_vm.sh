@@ -5,6 +5,7 @@
 #     experiments/launch/tpu_vm.sh run1 python -m experiments.train \
 #       --config=configs/pod_35b_a3b.py --workdir=/mnt/run1
 #
+# The command is `experiments.train` (CPT, or SFT with --config.stage=sft); RL runs on one host.
 # run1 is the name of the slice, and of the folder of BUCKET that every host mounts as /mnt/run1
 # (gcsfuse): the work directory, filled before by `--data_only` on a machine with CPU cores. A spot
 # slice that is taken away (SIGTERM: the command saves and ends) is asked for anew, and the same
@@ -19,6 +20,10 @@ shift
 for variable in PROJECT ZONE TYPE BUCKET; do
   [[ -n ${!variable:-} ]] || { echo "tpu_vm: $variable is not set; see the top of $0" >&2; exit 2; }
 done
+[[ " $* " == *' experiments.train '* ]] || {
+  echo 'tpu_vm: only experiments.train runs on several hosts' >&2
+  exit 2
+}
 command="$(printf '%q ' "$@")--coordinator=auto"
 runtime=${RUNTIME:-v2-alpha-tpuv5}
 flags=(--project="$PROJECT" --zone="$ZONE")
@@ -64,10 +69,12 @@ wait_until_active() {
 }
 
 set_up() {
-  run gcloud compute tpus tpu-vm scp --recurse . "$name:aw_jax" "${flags[@]}" --worker=all
-  on_all_hosts "sudo mkdir -p /mnt/$name && sudo chmod 777 /mnt/$name &&
-    mountpoint -q /mnt/$name || gcsfuse --implicit-dirs --only-dir=$name $BUCKET /mnt/$name"
-  on_all_hosts "cd aw_jax && pip install -q -e '.[tpu]'"
+  run gcloud compute tpus tpu-vm scp --recurse . "$name:aw_jax" "${flags[@]}" --worker=all &&
+    on_all_hosts "sudo mkdir -p /mnt/$name && sudo chmod 777 /mnt/$name &&
+    mountpoint -q /mnt/$name || gcsfuse --implicit-dirs --rename-dir-limit=100000 --only-dir=$name $BUCKET /mnt/$name" &&
+    on_all_hosts "curl -LsSf https://astral.sh/uv/install.sh | sh &&
+      ~/.local/bin/uv venv --quiet --allow-existing --python 3.11 --seed venv &&
+      . venv/bin/activate && cd aw_jax && pip install -q -e '.[tpu]'"
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -76,7 +83,7 @@ while true; do
     FAILED | SUSPENDED | SUSPENDING) delete && create ;;
     MISSING) create ;;
   esac
-  if wait_until_active && set_up && on_all_hosts "cd aw_jax && $command"; then
+  if wait_until_active && set_up && on_all_hosts ". venv/bin/activate && cd aw_jax && $command"; then
     break
   fi
   # What ended the command: the slice, which is asked for anew, or the command itself, which is not.

@@ -93,6 +93,6 @@ def test_an_interrupted_run_of_it_goes_on_bitwise(name):
     assert stage.checkpoint_every % stage.updates_per_batch == 0
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [name for name in NAMES if not name.startswith('pod_')])
 def test_its_batches_can_be_split_over_two_devices(name):
   assert all(rows % 2 == 0 for rows in stages.batch_rows(load(name)).values())
