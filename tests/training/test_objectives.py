@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aw_jax.models import cache
+from aw_jax.models import attention, cache
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.training import objectives
@@ -121,9 +121,14 @@ def alone(batch, n, g):
   return [logprobs[len(prompt) - 1 + i, token] for i, token in enumerate(said)]
 
 
-def test_completions_of_a_shared_prompt_equal_each_sequence_alone():
+@pytest.mark.parametrize(('read', 'queries'), [
+  (objectives.completion_logprobs, 1024), (objectives.completion_logprobs, 2),
+  (objectives.completion_logprobs_in_rows, 1024)])
+def test_completions_of_a_shared_prompt_equal_each_sequence_alone(read, queries, monkeypatch):
+  """Through a cache, with all queries of a prompt at once or two at a time; and as whole rows."""
+  monkeypatch.setattr(attention, '_MOST_QUERIES', queries)
   batch = completions()
-  found = jax.jit(functools.partial(objectives.completion_logprobs, MODEL))(
+  found = jax.jit(functools.partial(read, MODEL))(
     params(), batch['prompts'], batch['prompt_lengths'], batch['completions'],
     batch['completion_lengths'])
   for n, g in np.ndindex(3, 2):
