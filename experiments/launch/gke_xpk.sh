@@ -19,27 +19,16 @@
 # SLICES says how many (1 by default; more are joined by the data centre's network); DRY_RUN=1 prints
 # what would be done. Needs xpk (pip install xpk) and gcloud, logged in.
 set -euo pipefail
+script=gke_xpk
+# shellcheck source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 [[ $# -ge 2 ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit 2; }
 name=$1
 shift
-for variable in PROJECT ZONE CLUSTER TYPE BUCKET IMAGE; do
-  [[ -n ${!variable:-} ]] || { echo "gke_xpk: $variable is not set; see the top of $0" >&2; exit 2; }
-done
-[[ " $* " == *' experiments.train '* ]] || {
-  echo 'gke_xpk: only experiments.train runs on several hosts' >&2
-  exit 2
-}
+require PROJECT ZONE CLUSTER TYPE BUCKET IMAGE
+require_train "$@"
 flags=(--project="$PROJECT" --zone="$ZONE" --cluster="$CLUSTER")
-
-run() {
-  if [[ ${DRY_RUN:-0} == 1 ]]; then
-    printf '%q ' "$@"
-    echo
-  else
-    "$@"
-  fi
-}
 
 # Attached once, it stays with the cluster.
 if [[ ${DRY_RUN:-0} == 1 ]] || ! xpk storage list "${flags[@]}" | grep -q "aw-jax-$BUCKET"; then

@@ -13,29 +13,18 @@
 # slice when the command has ended; DRY_RUN=1 prints what would be done. Needs gcloud, logged in; the
 # checkout is copied as it stands.
 set -euo pipefail
+script=tpu_vm
+# shellcheck source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 [[ $# -ge 2 ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit 2; }
 name=$1
 shift
-for variable in PROJECT ZONE TYPE BUCKET; do
-  [[ -n ${!variable:-} ]] || { echo "tpu_vm: $variable is not set; see the top of $0" >&2; exit 2; }
-done
-[[ " $* " == *' experiments.train '* ]] || {
-  echo 'tpu_vm: only experiments.train runs on several hosts' >&2
-  exit 2
-}
+require PROJECT ZONE TYPE BUCKET
+require_train "$@"
 command="$(printf '%q ' "$@")--coordinator=auto"
 runtime=${RUNTIME:-v2-alpha-tpuv5}
 flags=(--project="$PROJECT" --zone="$ZONE")
-
-run() {
-  if [[ ${DRY_RUN:-0} == 1 ]]; then
-    printf '%q ' "$@"
-    echo
-  else
-    "$@"
-  fi
-}
 
 state() {
   gcloud compute tpus queued-resources describe "$name" "${flags[@]}" \
