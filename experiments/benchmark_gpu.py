@@ -6,8 +6,8 @@ r"""Measures how much of one accelerator training and decoding use, beside PyTor
           and values) as a share of the fastest copy measured here
 
 Each system has a process of its own, one after another, and all of the memory; where a batch does
-not fit, half of it is tried. Needs no TensorFlow, no seqio and no network; without --data it writes
-packed rows of its own.
+not fit, half of it is tried. What --out already holds is not measured again. Needs no TensorFlow,
+no seqio and no network; without --data it writes packed rows of its own.
 
   python -m experiments.benchmark_gpu --out=benchmark_gpu.json
   python -m experiments.benchmark_gpu --rows=train --data=/tmp/base/data/cpt.array_record
@@ -63,7 +63,7 @@ def model_config() -> ModelConfig:
   return ModelConfig(
     vocab_size=_VOCAB.value, width=_WIDTH.value, layers=_LAYERS.value, heads=_HEADS.value,
     kv_heads=_KV_HEADS.value, head_dim=_HEAD_DIM.value, mlp_width=_MLP_WIDTH.value,
-    cache_dtype='bfloat16', remat=_REMAT.value)
+    activation_dtype='bfloat16', cache_dtype='bfloat16', remat=_REMAT.value)
 
 
 def trainers(path: str) -> dict[str, Callable[[int], list[packed_rows.Steps]]]:
@@ -122,15 +122,26 @@ def decoding_figures(
       ('% of peak bandwidth', tuple(100 * must / seconds / peak for seconds in found)))]
 
 
+def measure_peaks(process: Process) -> dict[str, Any]:
+  """By size of the matrices in FLOP/s, and in bytes/s."""
+  return {
+    'matmul_flops': process.call(
+      'jax_accelerator.matmul_peak', _MATMUL_SIZES.value, _REPETITIONS.value),
+    'copy_bytes': process.call(
+      'jax_accelerator.copy_peak', _COPY_MIB.value, _REPETITIONS.value)}
+
+
 def measure(path: str, config: dict[str, Any]) -> None:
   """Measures all systems on the records at `path`, and writes what there is after each of them."""
   with Process(cpu_devices=1) as process:
     hardware = process.call('jax_accelerator.describe')
-    peaks = {  # by size of the matrices in FLOP/s, and in bytes/s
-      'matmul_flops': process.call(
-        'jax_accelerator.matmul_peak', _MATMUL_SIZES.value, _REPETITIONS.value),
-      'copy_bytes': process.call(
-        'jax_accelerator.copy_peak', _COPY_MIB.value, _REPETITIONS.value)}
+    measured, earlier = report.read(
+      _OUT.value, {name: config[name] for name in config if name not in ('out', 'rows', 'compile')},
+      hardware['devices'])
+    peaks = earlier.get('peaks') or measure_peaks(process)
+  runs = earlier.get('earlier', [])
+  if earlier:
+    runs.append({name: earlier[name] for name in ('date', 'command', 'commit')})
   work = []
   if 'train' in _ROWS.value:
     work += [('train', *system, _BATCH.value, training_figures, max(peaks['matmul_flops'].values()))
@@ -138,15 +149,17 @@ def measure(path: str, config: dict[str, Any]) -> None:
   if 'decode' in _ROWS.value:
     work += [('decode', *system, _DECODE_BATCH.value, decoding_figures, peaks['copy_bytes'])
              for system in decoders().items()]
-  measured = []
   skipped = {} if report.has_transformers() else {'transformers': report.NO_TRANSFORMERS}
   for row, system, run, batch, figures, peak in tqdm.tqdm(work, desc='systems', unit='system'):
+    if (row, system) in {(m.row, m.system.rpartition(', ')[0]) for m in measured}:
+      continue
     try:
       measured += figures(system, *largest_fitting(run, batch), peak)
     except Exception as error:  # whatever it is, it must not cost the figures of the others
       skipped[f'{row}: {system}'] = f'{type(error).__name__}: {error}'
     report.write(
-      _OUT.value, 'experiments.benchmark_gpu', config, hardware, measured, skipped, peaks=peaks)
+      _OUT.value, 'experiments.benchmark_gpu', config, hardware, measured, skipped, peaks=peaks,
+      earlier=runs)
   print(f'{", ".join(hardware["devices"])}: {max(peaks["matmul_flops"].values()) / 1e12:.1f} '
         f'TFLOP/s in products, {peaks["copy_bytes"] / 1e9:.1f} GB/s in copies')
   report.show(_OUT.value, measured, skipped)

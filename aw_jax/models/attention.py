@@ -1,7 +1,6 @@
-"""Grouped-query attention: whole packed rows while training, a cache while decoding.
+"""Grouped-query attention of whole packed rows, and rotary positions.
 
-Shapes: B batch, L or T tokens, S tokens with keys, N_i chunks of C slots in part i of a cache, H
-query heads, K key heads, G = H / K, D head width.
+Shapes: B batch, L tokens, S tokens with keys, H query heads, K key heads, G = H / K, D head width.
 """
 
 import functools
@@ -12,8 +11,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from aw_jax import partitioning
-from aw_jax.models import splash
-from aw_jax.models.contract import contract
+from aw_jax.models import cudnn, splash
+from aw_jax.models.config import ModelConfig
 
 # What packed rows are attended with by default; the other kinds are there for comparison.
 _AUTO = {'cpu': 'blocks', 'gpu': 'cudnn', 'tpu': 'splash'}
@@ -78,7 +77,7 @@ def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str
     kind = _AUTO[jax.default_backend()]
     if kind == 'splash' and not splash.supports(length // shares):
       kind = 'blocks'
-    if kind == 'cudnn' and not _cudnn_supports(length, q_BxLxHxD.shape[-1], dtype):
+    if kind == 'cudnn' and (length % 2 or not cudnn.supports(q_BxLxHxD.shape[-1], dtype)):
       kind = 'blocks'
   if kind == 'splash':
     attend = functools.partial(splash.attend, dtype=dtype)
@@ -117,15 +116,20 @@ def _attend_plain(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first
       mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
 
 
-def _cudnn_supports(length: int, width: int, dtype: str) -> bool:
-  """Of every GPU that it runs on: newer ones take wider heads too."""
-  return dtype == 'bfloat16' and width % 8 == 0 and width <= 128 and length % 2 == 0
+def kept_as_rows(config: ModelConfig) -> bool:
+  """Whether a cache has the order of training: for flash attention of cuDNN, and the plain form."""
+  kind = config.attention_kind
+  if kind == 'auto':
+    kind = _AUTO[jax.default_backend()]
+  return kind == 'plain' or (
+      kind == 'cudnn' and cudnn.supports(config.head_dim, config.cache_dtype))
 
 
 def _attend_cudnn(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype, block):
-  """cuDNN's flash attention. Its mask of segments has L x S elements a row; the scores never are.
-  """
+  """cuDNN's flash attention; of a share of a row with a mask of L x S elements."""
   del block
+  if first is None:
+    return cudnn.attend(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, dtype=dtype)
   return jax.nn.dot_product_attention(
       *(x.astype(dtype) for x in (q_BxLxHxD, k_BxSxKxD, v_BxSxKxD)), implementation='cudnn',
       mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
@@ -204,116 +208,3 @@ def _scores(q_BxKxGxLxD, k_BxKxSxD, segments, key_segments, first, queries: slic
   start = queries.start + (0 if first is None else first)
   visible = _visible(segments[:, queries], key_segments[:, keys], start)
   return jnp.where(visible[:, None, None], scores, _MASKED)
-
-
-def write_cache(k_parts, v_parts, k_BxTxKxD, v_BxTxKxD, slots_BxT) -> tuple[tuple, tuple]:
-  """The parts of a cache with new keys and values in their slots.
-
-  What would lie beyond the last slot is dropped.
-
-  Args:
-    k_parts: [N_i, B, K, D, C] each, and v_parts: [N_i, B, K, C, D], as in `attend_cache`.
-    k_BxTxKxD: new rotated keys, and v_BxTxKxD: values.
-    slots_BxT: int32.
-  """
-  rows = jnp.arange(slots_BxT.shape[0])[:, None]
-  chunk, place = jnp.divmod(slots_BxT, k_parts[0].shape[-1])
-  keys, values, start = [], [], 0
-  for k, v in zip(k_parts, v_parts, strict=True):
-    count = k.shape[0]
-    inside = jnp.where(chunk >= start, chunk - start, count)  # a negative index would wrap
-    keys.append(k.at[inside, rows, :, :, place].set(k_BxTxKxD.astype(k.dtype), mode='drop'))
-    values.append(v.at[inside, rows, :, place].set(v_BxTxKxD.astype(v.dtype), mode='drop'))
-    start += count
-  return tuple(keys), tuple(values)
-
-
-def attend_cache(q_BxTxHxD, k_parts, v_parts, positions_BxT, attended: int | None = None
-                 ) -> jax.Array:
-  """Attention of new tokens over a cache in which a token's slot is its position.
-
-  Args:
-    q_BxTxHxD: rotated queries.
-    k_parts: [N_i, B, K, D, C] rotated keys, chunk by chunk of C slots, of any float type.
-    v_parts: [N_i, B, K, C, D] values, the same.
-    positions_BxT: int32, of the new tokens.
-    attended: leading slots to look at where that is known; else as many parts as the furthest
-      position needs are chosen at run time.
-  Returns:
-    float32[B, T, H, D].
-  """
-  if attended is not None:
-    return _attend_in_turn(
-        q_BxTxHxD, *_leading(k_parts, v_parts, attended), positions_BxT)
-  ends = np.cumsum([k.shape[0] for k in k_parts])
-  needed = jnp.max(positions_BxT) // k_parts[0].shape[-1] + 1
-  return jax.lax.switch(
-      jnp.searchsorted(jnp.array(ends[:-1]), needed),
-      [functools.partial(_attend_leading_parts, count=i + 1) for i in range(len(k_parts))],
-      q_BxTxHxD, k_parts, v_parts, positions_BxT)
-
-
-def _leading(k_parts, v_parts, attended: int):
-  """The chunks that hold the first `attended` slots; of a single chunk no more than those."""
-  size = k_parts[0].shape[-1]
-  if attended < size:
-    return (k_parts[0][:1, ..., :attended],), (v_parts[0][:1, ..., :attended, :],)
-  keys, values, rest = [], [], -(-attended // size)
-  for k, v in zip(k_parts, v_parts, strict=True):
-    if rest > 0:
-      keys.append(k[:rest])
-      values.append(v[:rest])
-    rest -= k.shape[0]
-  return tuple(keys), tuple(values)
-
-
-def _attend_leading_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT, count: int):
-  return _attend_in_turn(q_BxTxHxD, k_parts[:count], v_parts[:count], positions_BxT)
-
-
-_MOST_QUERIES = 1024  # of a row at a time: the scores of a long prompt are never whole
-
-
-def _attend_in_turn(q_BxTxHxD, k_parts, v_parts, positions_BxT):
-  """`_attend_parts`, of many queries some at a time, whose scores the backward pass makes again."""
-  batch, length = positions_BxT.shape
-  if length <= _MOST_QUERIES:
-    return _attend_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT)
-  missing = -length % _MOST_QUERIES
-
-  def split(x):
-    x = jnp.pad(x, [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2))
-    return x.reshape(batch, -1, _MOST_QUERIES, *x.shape[2:]).swapaxes(0, 1)
-
-  attend = jax.checkpoint(lambda part: _attend_parts(part[0], k_parts, v_parts, part[1]))
-  out = jax.lax.map(attend, (split(q_BxTxHxD), split(positions_BxT)))
-  return out.swapaxes(0, 1).reshape(batch, -1, *q_BxTxHxD.shape[2:])[:, :length]
-
-
-def _attend_parts(q_BxTxHxD, k_parts, v_parts, positions_BxT):
-  """`attend_cache` over all of the given parts."""
-  _, batch, kv_heads, width, size = k_parts[0].shape
-  length, heads = q_BxTxHxD.shape[1:3]
-  group = heads // kv_heads
-  q = (q_BxTxHxD * width**-0.5).reshape(batch, length, kv_heads, group, width)
-  q_BxKxGTxD = q.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, width)
-  positions_BxGT = jnp.tile(positions_BxT, (1, group))
-  scores, start = [], 0
-  for k in k_parts:
-    chunks = k.shape[0]
-    q_NxBxKxGTxD = jnp.broadcast_to(q_BxKxGTxD, (chunks, *q_BxKxGTxD.shape))
-    part = contract('nbkqd,nbkdc->nbkqc', q_NxBxKxGTxD, k.astype(jnp.float32), 'float32')
-    slots = start + jnp.arange(chunks * size).reshape(chunks, 1, 1, 1, size)
-    scores.append(jnp.where(slots <= positions_BxGT[:, None, :, None], part, _MASKED))
-    start += chunks * size
-  largest = functools.reduce(
-      jnp.maximum, [jnp.max(part, axis=(0, -1), keepdims=True) for part in scores])
-  out, total = 0.0, 0.0
-  for part, v in zip(scores, v_parts, strict=True):
-    weights = jnp.exp(part - largest)
-    out += jnp.sum(
-        contract('nbkqc,nbkcd->nbkqd', weights, v.astype(jnp.float32), 'float32'), axis=0)
-    total += jnp.sum(weights, axis=(0, -1))
-  out /= total[..., None]
-  return out.reshape(batch, kv_heads, group, length, width).transpose(0, 3, 1, 2, 4).reshape(
-      batch, length, heads, width)

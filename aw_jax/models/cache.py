@@ -3,16 +3,16 @@
 A token's slot in an attention cache is its position, so a row goes back by making its length
 smaller; convolution taps and DeltaNet states are put back as they were.
 
-Shapes: B rows, T tokens, N_i chunks of C slots in part i of a cache, K key heads, D head width.
+Shapes: B rows, T tokens, D head width.
 """
 
-import math
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 
+from aw_jax.models.attention_cache import AttentionCache, init_attention_cache, kept_slots
 from aw_jax.models.config import ATTENTION, ModelConfig
 
 
@@ -35,22 +35,6 @@ class Tokens:
   slots: jax.Array | None = None
   counts: jax.Array | None = None
   attended: int | None = flax.struct.field(pytree_node=False, default=None)
-
-
-@flax.struct.dataclass
-class AttentionCache:
-  """Keys and values of an attention layer.
-
-  Attributes:
-    k: [N_i, B, K, D, C] rotated keys, by position, of the config's cache_dtype: a buffer for each
-      part of the cache (`cache_parts`), so that the first slots can be read alone, without a copy;
-      this order of the axes and the next make the two products of a decode step batched
-      matrix-vector products over the chunks.
-    v: [N_i, B, K, C, D] values, by position, the same.
-  """
-
-  k: tuple[jax.Array, ...]
-  v: tuple[jax.Array, ...]
 
 
 @flax.struct.dataclass
@@ -100,40 +84,16 @@ class Cache:
   slots: int = flax.struct.field(pytree_node=False)
 
 
-# Slots; a decode step reads a row's cache in units of it. The kernels of XLA's CPU backend multiply
-# by tiles of 64: larger chunks read more empty slots, others are cut up.
-CHUNK = 64
-
-
-def cache_parts(slots: int) -> list[tuple[int, int]]:
-  """(chunks, slots of a chunk) of each part of a cache: each makes it four times as long.
-
-  From two chunks on. How far a cache is read is chosen among its parts, and the program for each
-  choice has to be compiled: with parts that double, a rollout took nearly twice as long to compile
-  as with a single buffer.
-  """
-  size = min(slots, CHUNK)
-  rest, parts = -(-slots // size), []
-  while rest:
-    parts.append(min(max(3 * sum(parts), 2), rest))
-    rest -= parts[-1]
-  return [(chunks, size) for chunks in parts]
-
-
 def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
-  """An empty cache of at least `slots` tokens a row: chunks of CHUNK, or a single smaller one."""
-  c, parts = config, cache_parts(slots)
+  """An empty cache of at least `slots` tokens a row."""
+  c = config
 
   def taps(width, conv_width):  # every buffer made anew: one that stands twice is not donated
     return jnp.zeros((batch, max(conv_width - 1, 0), width), jnp.float32)
 
   def mixer(kind):
     if kind == ATTENTION:
-      return AttentionCache(
-          tuple(jnp.zeros((chunks, batch, c.kv_heads, c.head_dim, size), c.cache_dtype)
-                for chunks, size in parts),
-          tuple(jnp.zeros((chunks, batch, c.kv_heads, size, c.head_dim), c.cache_dtype)
-                for chunks, size in parts))
+      return init_attention_cache(c, batch, slots)
     keys, values = c.delta_key_heads * c.delta_key_dim, c.delta_value_heads * c.delta_value_dim
     return DeltaCache(
         *(taps(width, c.delta_conv_width) for width in (keys, keys, values)),
@@ -142,19 +102,18 @@ def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
   layers = tuple(
       LayerCache(mixer(kind), *(taps(c.width, c.short_conv_width) for _ in range(2)))
       for kind in c.pattern * c.repeats)
-  return Cache(layers, jnp.zeros(batch, jnp.int32), sum(map(math.prod, parts)))
+  return Cache(layers, jnp.zeros(batch, jnp.int32), kept_slots(c, slots))
 
 
-def _rows_axis(path: tuple[Any, ...]) -> int:
-  """Which axis of a leaf of a cache is that of its rows."""
-  names = {getattr(key, 'name', None) for key in path}
-  return 1 if names & {'k', 'v'} else 0
+def _is_attention(part: Any) -> bool:
+  return isinstance(part, AttentionCache)
 
 
 def repeat_rows(cache: Cache, times: int) -> Cache:
   """Each row `times` times in a row: one prefilled prompt for a whole group of samples."""
-  return jax.tree_util.tree_map_with_path(
-      lambda path, x: jnp.repeat(x, times, axis=_rows_axis(path)), cache)
+  return jax.tree.map(
+      lambda x: x.repeat(times) if _is_attention(x) else jnp.repeat(x, times, axis=0), cache,
+      is_leaf=_is_attention)
 
 
 def go_back(cache: Cache, earlier: Cache, rows_B: jax.Array) -> Cache:
@@ -162,9 +121,9 @@ def go_back(cache: Cache, earlier: Cache, rows_B: jax.Array) -> Cache:
 
   Of keys and values the earlier lengths are all that is needed: slots behind them are stale.
   """
-  def chosen(path, now, then):
-    if _rows_axis(path) == 1:
+  def chosen(now, then):
+    if _is_attention(now):
       return now
     return jnp.where(jnp.expand_dims(rows_B, range(1, now.ndim)), then, now)
 
-  return jax.tree_util.tree_map_with_path(chosen, cache, earlier)
+  return jax.tree.map(chosen, cache, earlier, is_leaf=_is_attention)

@@ -52,6 +52,8 @@ class ModelConfig:
       which copying is learned far sooner.
     dtype: of matrix products' operands, 'float32' or 'bfloat16'; they accumulate in float32, and
       parameters, norms, softmax, router and residual stream are float32 always.
+    activation_dtype: of the products' results as they are stored, 'float32' or 'bfloat16', which
+      halves the memory that training waits for on a GPU or TPU.
     cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads on a GPU or
       TPU; on a CPU, where XLA makes a float32 copy of all of it at every step, 'float32' is faster.
     attention_kind: how whole rows are attended: 'blocks' of queries (any device), flash attention
@@ -59,7 +61,7 @@ class ModelConfig:
       first three by device.
     query_block: queries attended at a time by 'blocks'; bounds the memory of attention scores.
     remat: what the backward pass computes again: 'none', 'full' (each block, from its input) or
-      'dots' (each block but its matrix products' results).
+      'dots' (each block but the results of its matrix products and of cuDNN's attention).
   """
 
   vocab_size: int
@@ -90,6 +92,7 @@ class ModelConfig:
   router_loss_weight: float = 1e-3
   short_conv_width: int = 0
   dtype: str = 'bfloat16'
+  activation_dtype: str = 'float32'
   cache_dtype: str = 'float32'
   attention_kind: str = 'auto'
   query_block: int = 128
@@ -108,6 +111,7 @@ class ModelConfig:
       if getattr(self, name) < 1:
         raise ModelConfigError(f'model.{name}: must be at least 1, is {getattr(self, name)}')
     for name, allowed in (('dtype', ('float32', 'bfloat16')),
+                          ('activation_dtype', ('float32', 'bfloat16')),
                           ('cache_dtype', ('float32', 'bfloat16')), ('remat', REMAT_POLICIES),
                           ('attention_kind', ATTENTION_KINDS)):
       if getattr(self, name) not in allowed:

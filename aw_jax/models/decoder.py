@@ -18,13 +18,14 @@ import jax.numpy as jnp
 
 from aw_jax import partitioning
 from aw_jax.models import vocabulary
-from aw_jax.models.attention import attend_cache, attend_packed, rotary_table, rotate, write_cache
-from aw_jax.models.cache import AttentionCache, Cache, LayerCache, Tokens
+from aw_jax.models.attention import attend_packed, rotary_table, rotate
+from aw_jax.models.attention_cache import AttentionCache, attend_cache, write_cache
+from aw_jax.models.cache import Cache, LayerCache, Tokens
 from aw_jax.models.config import ATTENTION, DELTA_NET, ModelConfig
 from aw_jax.models.contract import contract
 from aw_jax.models.delta_net import GatedDeltaNet
 from aw_jax.models.experts import ROUTER, Experts
-from aw_jax.models.layers import Mlp, RMSNorm, ShortConv, kernel
+from aw_jax.models.layers import Mlp, RMSNorm, ShortConv, kernel, linear
 
 
 class Attention(nn.Module):
@@ -40,7 +41,7 @@ class Attention(nn.Module):
 
     def project(name, heads):
       weights = kernel(self, name, (c.width, heads * c.head_dim), ('embed', 'heads'))
-      out = contract('bte,ef->btf', x_BxTxE, weights, c.dtype)
+      out = linear(c, 'bte,ef->btf', x_BxTxE, weights)
       out = out.reshape(batch, length, heads, c.head_dim)
       return out if cache is not None else partitioning.constrain(
           out, 'batch', 'sequence', 'heads', None)
@@ -55,12 +56,13 @@ class Attention(nn.Module):
       out = attend_packed(q, k, v, tokens.segment_ids, kind=c.attention_kind, dtype=c.dtype,
                           block=c.query_block)
     else:
-      cache = AttentionCache(*write_cache(cache.k, cache.v, k, v, tokens.slots))
-      out = attend_cache(q, cache.k, cache.v, tokens.positions, tokens.attended)
+      cache = write_cache(cache, k, v, tokens.slots)
+      out = attend_cache(
+          q, cache, tokens.positions, kind=c.attention_kind, attended=tokens.attended)
     if c.attention_gate:
       out *= nn.sigmoid(project('gate', c.heads))
     weights = kernel(self, 'o', (c.heads * c.head_dim, c.width), ('heads', 'embed'))
-    return contract('btf,fe->bte', out.reshape(batch, length, -1), weights, c.dtype), cache
+    return linear(c, 'btf,fe->bte', out.reshape(batch, length, -1), weights), cache
 
 
 class Block(nn.Module):
@@ -108,8 +110,14 @@ def _remat(config: ModelConfig) -> type[nn.Module]:
   """`Block` as the config wants its backward pass."""
   if config.remat == 'none':
     return Block
-  policy = {'full': None, 'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+  policy = {'full': None, 'dots': _saves_products}
   return nn.remat(Block, prevent_cse=False, policy=policy[config.remat])
+
+
+def _saves_products(primitive, *args, **params) -> bool:
+  """A policy of `jax.checkpoint`: results of matrix products and of cuDNN's attention are kept."""
+  return primitive.name.startswith('dot_product_attention_fwd') or (
+      jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *args, **params))
 
 
 class Period(nn.Module):
@@ -197,11 +205,9 @@ class Decoder(nn.Module):
     last = jnp.maximum(counts_B - 1, 0) if last_only else None
     x, layers = self.embedding[tokens_BxT], []
     for index, layer in enumerate(cache.layers):
-      repetition, place = divmod(index, len(self.config.pattern))
-      params = jax.tree.map(
-          lambda stacked, i=repetition: stacked[i],
-          self.variables['params']['layers'][f'layer_{place}'])
-      block = Block(self.config, self.config.pattern[place], parent=None)
+      params = _block_params(self.config, self.variables['params']['layers'], index)
+      block = Block(
+          self.config, self.config.pattern[index % len(self.config.pattern)], parent=None)
       wanted = last if index == len(cache.layers) - 1 else None
       x, layer = block.apply({'params': params}, x, tokens, layer, wanted)
       layers.append(layer)
@@ -245,6 +251,23 @@ class Decoder(nn.Module):
     if segment_ids_BxL is None:
       segment_ids_BxL = jnp.ones_like(tokens_BxL)
     return self.logits(self.hidden(tokens_BxL, positions_BxL, segment_ids_BxL))
+
+
+def _block_params(config: ModelConfig, layers: Any, index: int) -> Any:
+  """Parameters of one block: from `unstack_layers`, or a slice of stacked ones."""
+  if f'block_{index}' in layers:
+    return layers[f'block_{index}']
+  repetition, place = divmod(index, len(config.pattern))
+  return jax.tree.map(lambda stacked: stacked[repetition], layers[f'layer_{place}'])
+
+
+def unstack_layers(config: ModelConfig, params: Any) -> Any:
+  """Parameters for `extend` in which each block has arrays of its own.
+
+  For loops over tokens: on a GPU, slices of stacked parameters are copied at every step of a loop.
+  """
+  return {**params, 'layers': {
+      f'block_{i}': _block_params(config, params['layers'], i) for i in range(config.layers)}}
 
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())

@@ -22,8 +22,7 @@ import numpy as np
 from aw_jax import partitioning
 from aw_jax.models.cache import DeltaCache, Tokens
 from aw_jax.models.config import ModelConfig
-from aw_jax.models.contract import contract
-from aw_jax.models.layers import RMSNorm, causal_conv, kernel
+from aw_jax.models.layers import RMSNorm, causal_conv, kernel, linear
 
 CHUNK = 64
 _product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -198,7 +197,7 @@ class GatedDeltaNet(nn.Module):
 
     def project(name, heads, width):
       weights = kernel(self, name, (c.width, heads * width), ('embed', 'heads'))
-      out = contract('bte,ef->btf', x_BxTxE, weights, c.dtype)
+      out = linear(c, 'bte,ef->btf', x_BxTxE, weights)
       return out if cache is not None else partitioning.constrain(
           out, 'batch', 'sequence', 'heads')
 
@@ -229,7 +228,7 @@ class GatedDeltaNet(nn.Module):
     out = RMSNorm(c.norm_epsilon, name='norm')(out) * nn.silu(gate)
     weights = kernel(
         self, 'o', (c.delta_value_heads * c.delta_value_dim, c.width), ('heads', 'embed'))
-    out = contract('btf,fe->bte', out.reshape(batch, length, -1), weights, c.dtype)
+    out = linear(c, 'btf,fe->bte', out.reshape(batch, length, -1), weights)
     return out, None if cache is None else DeltaCache(**taps, state=state)
 
   def _gates(self, project):

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
-from aw_jax.models.contract import contract
-from aw_jax.models.layers import Mlp, kernel
+from aw_jax.models.layers import Mlp, kernel, linear
 
 ROUTER = 'router'  # the collection in which each layer notes its load
 
@@ -218,5 +217,5 @@ class Experts(nn.Module):
     if c.shared_expert_width:
       shared = Mlp(c, c.shared_expert_width, name='shared')(x_BxTxE)
       gate = kernel(self, 'shared_gate', (c.width, 1), ('embed', None))
-      out += nn.sigmoid(contract('bte,ef->btf', x_BxTxE, gate, c.dtype)) * shared
+      out += nn.sigmoid(linear(c, 'bte,ef->btf', x_BxTxE, gate)) * shared
     return out

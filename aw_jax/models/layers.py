@@ -23,6 +23,11 @@ def kernel(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str
   return module.param(name, init, shape, jnp.float32)
 
 
+def linear(config: ModelConfig, spec: str, x: jax.Array, weights: jax.Array) -> jax.Array:
+  """`contract` of activations with weights, in the types of the config. Returns float32."""
+  return contract(spec, x, weights, config.dtype, config.activation_dtype)
+
+
 def _scale(module: nn.Module, init, width: int) -> jax.Array:
   return module.param('scale', nn.with_logical_partitioning(init, (None,)), (width,), jnp.float32)
 
@@ -101,7 +106,7 @@ class Mlp(nn.Module):
   def __call__(self, x):
     c = self.config
     shape, axes = (c.width, self.hidden), ('embed', 'mlp')
-    gate = contract('bte,ef->btf', x, kernel(self, 'gate', shape, axes), c.dtype)
-    up = contract('bte,ef->btf', x, kernel(self, 'up', shape, axes), c.dtype)
+    gate = linear(c, 'bte,ef->btf', x, kernel(self, 'gate', shape, axes))
+    up = linear(c, 'bte,ef->btf', x, kernel(self, 'up', shape, axes))
     down = kernel(self, 'down', (self.hidden, c.width), ('mlp', 'embed'))
-    return contract('btf,fe->bte', nn.silu(gate) * up, down, c.dtype)
+    return linear(c, 'btf,fe->bte', nn.silu(gate) * up, down)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from aw_jax.models.cache import Cache, go_back, init_cache, repeat_rows
-from aw_jax.models.decoder import Decoder, token_logprobs
+from aw_jax.models.decoder import Decoder, token_logprobs, unstack_layers
 from aw_jax.partitioning import by_rows
 
 
@@ -56,7 +56,7 @@ def ingest(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
 def ingest_message(model: Decoder, params: Any, speaker: Speaker, tokens_BxT: jax.Array,
                    counts_B: jax.Array, chunk: int = 16) -> Speaker:
   """`ingest` of messages far shorter than T in most rows: `chunk` tokens at a time, while any."""
-  length = tokens_BxT.shape[1]
+  params, length = unstack_layers(model.config, params), tokens_BxT.shape[1]
   padded = jnp.pad(tokens_BxT, ((0, 0), (0, -length % chunk)))
   chunks = (jnp.max(counts_B) + chunk - 1) // chunk
 
@@ -174,6 +174,7 @@ def decode_turn(model: Decoder, params: Any, speaker: Speaker, keys_B: jax.Array
     temperature: 0 is greedy.
   """
   batch = speaks_B.shape[0]
+  params = unstack_layers(model.config, params)
   variables = {'params': params}
 
   def running(carry):

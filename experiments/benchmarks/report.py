@@ -80,6 +80,42 @@ def write(
   trajectories.write_atomically(path, json.dumps(figures, indent=2) + '\n')
 
 
+class ReportError(ValueError):
+  """A record cannot be continued; the message names its file."""
+
+
+def read(path: str | os.PathLike, config: Mapping[str, Any], devices: Sequence[str]
+         ) -> tuple[list[Measured], dict[str, Any]]:
+  """What a record holds so far that is to be continued; nothing where there is none.
+
+  Args:
+    path: of the JSON file.
+    config: flags of this run.
+    devices: that this run has.
+  Returns:
+    The figures, and the whole record ({} where there is none).
+  Raises:
+    ReportError: where the record is of other flags or devices, or is no record.
+  """
+  if not os.path.exists(path):
+    return [], {}
+  try:
+    with open(path) as file:
+      record = json.load(file)
+    rows = [Measured(row['row'], row['system'], row['unit'], tuple(row['samples']))
+            for row in record['rows']]
+    found = {'devices': (record['hardware']['devices'], list(devices)),
+             **{f'--{name}': (record['config'].get(name), value) for name, value in config.items()}}
+  except (ValueError, KeyError, TypeError) as error:
+    raise ReportError(f'{path}: not a record of this command ({error}); choose another --out'
+                      ) from None
+  for name, (before, now) in found.items():
+    if before != now:
+      raise ReportError(
+        f'{path}: was measured with {name} {before}, now it is {now}; choose another --out')
+  return rows, record
+
+
 def show(path: str | os.PathLike, measured: Sequence[Measured], skipped: Mapping[str, str]) -> None:
   """Prints what `write` wrote to `path`."""
   print(table(measured))

@@ -1,6 +1,7 @@
 """Every way to attend whole rows against the plain form, in values and gradients."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aw_jax.models import splash
+from aw_jax.models import cudnn, splash
 from aw_jax.models.attention import attend_packed
+from aw_jax.models.attention_cache import RowCache, attend_cache
 
 
 def inputs(batch, length, heads, kv_heads, width, seed=0):
@@ -49,6 +51,21 @@ def test_plain_and_blocks_are_the_textbook_form(ids, block):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=100), min_size=1, max_size=2))
+def test_bounds_of_segments_are_those_of_a_loop(rows):
+  rows = [np.resize(np.repeat(np.arange(len(counts)) % 3, counts), 200) for counts in rows]
+  starts, lengths, fits = (
+    np.asarray(x) for x in cudnn.segment_bounds(jnp.asarray(rows, jnp.int32)))
+  for row, ids in enumerate(rows):
+    runs = [(key, len(list(run))) for key, run in itertools.groupby(ids)]
+    assert fits[row] == (len(runs) <= 64)
+    if fits[row]:
+      counts = [count for _, count in runs]
+      assert lengths[row].tolist() == counts + [-1] * (64 - len(runs))
+      assert starts[row].tolist() == [0, *np.cumsum(counts[:-1])] + [-1] * (64 - len(runs))
+
+
 SEGMENTS = np.array([[1] * 100 + [2] * 28 + [3] * 100 + [0] * 28, [1] * 256], np.int32)
 
 
@@ -64,10 +81,36 @@ def test_splash_is_the_plain_form():
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
 
 
-@pytest.mark.skipif(jax.default_backend() != 'gpu', reason='needs a GPU')
+needs_gpu = pytest.mark.skipif(jax.default_backend() != 'gpu', reason='needs a GPU')
+
+
+@needs_gpu
 def test_cudnn_is_the_plain_form():
   arrays = inputs(2, 256, 4, 2, 64)
   found, expected = (value_and_gradients(
     lambda *x, kind=kind: attend_packed(
       *x, SEGMENTS, kind=kind, dtype='bfloat16', block=0), arrays) for kind in ('cudnn', 'plain'))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2), found, expected)
+
+
+@needs_gpu
+def test_a_cache_attended_by_cudnn_is_attended_by_the_plain_form():
+  """A prompt, one token, several; of rows of other lengths, one of them full."""
+  rng = np.random.default_rng(0)
+  positions = np.array([[3, 4], [62, 63], [17, 18]], np.int32)
+  k, v = (jnp.asarray(rng.normal(size=(3, 64, 2, 64)), jnp.bfloat16) for _ in range(2))
+  q = rng.normal(size=(3, 2, 4, 64)).astype(np.float32)
+  for start, end in ((0, 2), (1, 2)):
+    found, expected = (np.asarray(attend_cache(
+      q[:, start:end], RowCache(k, v), positions[:, start:end], kind=kind))
+      for kind in ('cudnn', 'plain'))
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-2)
+    assert np.abs(expected).max() > 0.1
+
+
+@needs_gpu
+def test_rows_of_too_many_segments_are_not_trained_on_unseen():
+  arrays = inputs(2, 256, 4, 2, 64)
+  segments = np.stack([np.arange(256) // 4, np.arange(256) // 2]).astype(np.int32)
+  found = attend_packed(*arrays, segments, kind='cudnn', dtype='bfloat16', block=0)
+  assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aw_jax.models import cache as caching
-from aw_jax.models.attention import _leading, attend_cache, attend_packed
+from aw_jax.models import attention_cache as caching
+from aw_jax.models.attention import attend_packed
+from aw_jax.models.attention_cache import ChunkedCache, _leading, attend_cache
 from aw_jax.models.cache import go_back, init_cache, repeat_rows
 from aw_jax.models.config import ModelConfig, ModelConfigError
 from aw_jax.models.decoder import Decoder, init_params, token_logprobs
@@ -22,6 +23,8 @@ CONFIG = ModelConfig(
   rope_theta=50.0, norm_epsilon=1e-3, short_conv_width=3, dtype='float32', query_block=8)
 PLAIN = dataclasses.replace(CONFIG, short_conv_width=0, tied_embeddings=False)
 CONFIGS = {'convolutions': CONFIG, 'plain': PLAIN}
+# Of those with a cache: its keys and values in the order of training too.
+CACHED = {**CONFIGS, 'rows': dataclasses.replace(CONFIG, attention_kind='plain')}
 
 
 @functools.cache
@@ -259,8 +262,8 @@ def feed(config, cache, rows, counts, width):
 
 
 @pytest.mark.parametrize('chunk', [3, 128])
-@pytest.mark.parametrize('config', [*CONFIGS.values(), dataclasses.replace(CONFIG, remat='full')],
-                         ids=[*CONFIGS, 'remat'])
+@pytest.mark.parametrize('config', [*CACHED.values(), dataclasses.replace(CONFIG, remat='full')],
+                         ids=[*CACHED, 'remat'])
 def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
   """Of a cache in one chunk, and of one whose seven chunks are read as they fill up."""
   monkeypatch.setattr(caching, 'CHUNK', chunk)
@@ -276,7 +279,7 @@ def test_any_way_of_extending_equals_the_whole_pass(config, chunk, monkeypatch):
     np.testing.assert_allclose(said, whole[row, :len(said)], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
 def test_the_last_token_alone_is_that_of_all(config):
   """And leaves the same cache; of a row that takes no token the hidden state means nothing."""
   whole = alone = init_cache(config, 3, SLOTS)
@@ -304,7 +307,8 @@ def test_a_bfloat16_cache_rounds_keys_and_values_alone():
              for shape in ((2, 1, 4, 8), (3, 2, 2, 8, 5), (3, 2, 2, 5, 8)))
   positions = np.array([[11], [6]])
   stored = [(jnp.asarray(x[:2], jnp.bfloat16), jnp.asarray(x[2:], jnp.bfloat16)) for x in (k, v)]
-  found = attend_cache(jnp.asarray(q), *stored, jnp.asarray(positions))
+  found = attend_cache(
+    jnp.asarray(q), ChunkedCache(*stored), jnp.asarray(positions), kind='blocks')
   k, v = (np.asarray(jnp.asarray(x).astype(jnp.bfloat16), np.float64) for x in (k, v))
   for row in range(2):
     for head in range(4):
@@ -315,7 +319,7 @@ def test_a_bfloat16_cache_rounds_keys_and_values_alone():
         found[row, 0, head], weights @ values / weights.sum(), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
 def test_rolled_back_rows_forget(config):
   """As if nothing was said."""
   rows, others = random_tokens(3, SLOTS), random_tokens(3, SLOTS, seed=5)
@@ -328,28 +332,29 @@ def test_rolled_back_rows_forget(config):
     np.testing.assert_array_equal(actual, wanted)
 
 
-def test_rows_without_tokens_stay_as_they_are():
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
+def test_rows_without_tokens_stay_as_they_are(config):
   rows = random_tokens(3, SLOTS)
-  _, before = feed(CONFIG, init_cache(CONFIG, 3, SLOTS), rows, (5, 6, 2), 6)
-  _, after = feed(CONFIG, before, rows, (0, 3, 0), 6)
+  _, before = feed(config, init_cache(config, 3, SLOTS), rows, (5, 6, 2), 6)
+  _, after = feed(config, before, rows, (0, 3, 0), 6)
   np.testing.assert_array_equal(after.lengths, [5, 9, 2])
   for now, then in zip(after.layers, before.layers, strict=True):
-    for waiting in (0, 2):
-      for name in ('k', 'v'):
-        for part_now, part_then in zip(
-            getattr(now.mixer, name), getattr(then.mixer, name), strict=True):
-          np.testing.assert_array_equal(part_now[:, waiting], part_then[:, waiting])
-      for name in ('mixer_taps', 'mlp_taps'):
-        np.testing.assert_array_equal(getattr(now, name)[waiting], getattr(then, name)[waiting])
+    in_chunks = isinstance(now.mixer, ChunkedCache)
+    for part_now, part_then in zip(*map(jax.tree.leaves, (now, then)), strict=True):
+      for waiting in (0, 2):
+        axis = int(in_chunks and part_now.ndim == 5)
+        np.testing.assert_array_equal(
+          *(np.take(np.asarray(part), waiting, axis) for part in (part_now, part_then)))
 
 
 @pytest.mark.parametrize('chunk', [3, 128])
-def test_looking_at_leading_slots_alone_changes_nothing(chunk, monkeypatch):
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
+def test_looking_at_leading_slots_alone_changes_nothing(config, chunk, monkeypatch):
   monkeypatch.setattr(caching, 'CHUNK', chunk)
   rows = random_tokens(3, 6)
-  cache = init_cache(CONFIG, 3, SLOTS)
-  all_slots, _ = extend(CONFIG, random_params(CONFIG), cache, rows, np.array([6, 4, 0]))
-  leading, _ = extend(CONFIG, random_params(CONFIG), cache, rows, np.array([6, 4, 0]), 6)
+  cache = init_cache(config, 3, SLOTS)
+  all_slots, _ = extend(config, random_params(config), cache, rows, np.array([6, 4, 0]))
+  leading, _ = extend(config, random_params(config), cache, rows, np.array([6, 4, 0]), 6)
   np.testing.assert_allclose(all_slots[0], leading[0], rtol=0, atol=1e-5)
   np.testing.assert_allclose(all_slots[1, :4], leading[1, :4], rtol=0, atol=1e-5)
 
@@ -365,18 +370,19 @@ def test_no_more_than_the_leading_slots_are_looked_at(attended, expected, monkey
   assert [(v.shape[0], v.shape[3]) for v in values] == expected
 
 
-def test_repeated_rows_go_on_by_themselves():
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
+def test_repeated_rows_go_on_by_themselves(config):
   rows = random_tokens(3, SLOTS)
-  _, cache = feed(CONFIG, init_cache(CONFIG, 3, SLOTS), rows, (5, 3, 4), 6)
+  _, cache = feed(config, init_cache(config, 3, SLOTS), rows, (5, 3, 4), 6)
   grouped = repeat_rows(cache, 2)
   lengths = np.array([5, 5, 3, 3, 4, 4])
   np.testing.assert_array_equal(grouped.lengths, lengths)
   samples, counts = random_tokens(6, SLOTS, seed=3), (4, 2, 6, 1, 0, 5)
-  logits, _ = feed(CONFIG, grouped, samples, counts, 6)
+  logits, _ = feed(config, grouped, samples, counts, 6)
   for row, length in enumerate(lengths):
     samples[row, :length] = rows[row // 2, :length]
-  whole = [*forward(CONFIG, random_params(CONFIG), samples[:3]),
-           *forward(CONFIG, random_params(CONFIG), samples[3:])]
+  whole = [*forward(config, random_params(config), samples[:3]),
+           *forward(config, random_params(config), samples[3:])]
   for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
     np.testing.assert_allclose(
       logits[row], whole[row][length:length + count], rtol=0, atol=2e-5)

@@ -352,9 +352,9 @@ def test_how_a_model_is_run_may_change(tmp_path, tokenizer):
   save(tmp_path, tokenizer, random_state(3))
   other = ModelConfig.from_dict(
     MODEL.to_dict() | {'remat': 'full', 'query_block': 64, 'cache_dtype': 'bfloat16',
-                       'attention_kind': 'plain'})
+                       'attention_kind': 'plain', 'activation_dtype': 'bfloat16'})
   assert set(checkpoints.EXECUTION_FIELDS) == {
-    'remat', 'query_block', 'cache_dtype', 'attention_kind'}
+    'remat', 'query_block', 'cache_dtype', 'attention_kind', 'activation_dtype'}
   Checkpointer(tmp_path, other, tokenizer).close()
   params, found, _ = checkpoints.load_params(tmp_path)
   assert found == other

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aw_jax.models import attention, cache
+from aw_jax.models import attention_cache
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.training import objectives
@@ -126,7 +126,7 @@ def alone(batch, n, g):
   (objectives.completion_logprobs_in_rows, 1024)])
 def test_completions_of_a_shared_prompt_equal_each_sequence_alone(read, queries, monkeypatch):
   """Through a cache, with all queries of a prompt at once or two at a time; and as whole rows."""
-  monkeypatch.setattr(attention, '_MOST_QUERIES', queries)
+  monkeypatch.setattr(attention_cache, '_MOST_QUERIES', queries)
   batch = completions()
   found = jax.jit(functools.partial(read, MODEL))(
     params(), batch['prompts'], batch['prompt_lengths'], batch['completions'],
@@ -141,7 +141,7 @@ def test_completions_of_a_shared_prompt_equal_each_sequence_alone(read, queries,
   ('float32', 64), ('bfloat16', 64), ('float32', 2)])
 def test_gradients_of_completions_reach_keys_and_values(cache_dtype, chunk, monkeypatch):
   """Whatever the sampler's cache holds, in one part or three, it is that of the whole sequence."""
-  monkeypatch.setattr(cache, 'CHUNK', chunk)
+  monkeypatch.setattr(attention_cache, 'CHUNK', chunk)
   batch = completions()
   model = Decoder(dataclasses.replace(CONFIG, cache_dtype=cache_dtype))
   n, g = 1, 0
