@@ -65,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
       'experts': 0, 'experts_per_token': 0, 'expert_width': 0, 'shared_expert_width': 0,
       'normalise_router': True, 'router_loss_weight': 1e-3,
       'dtype': 'bfloat16', 'activation_dtype': 'float32', 'cache_dtype': 'float32',
-      'attention_kind': 'auto', 'query_block': 128, 'remat': 'none',
+      'attention_kind': 'auto', 'query_block': 128, 'scan_decode': False, 'remat': 'none',
   })
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)

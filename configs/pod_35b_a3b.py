@@ -23,7 +23,9 @@ def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_t
   """
   config.stage, config.init = 'cpt', 'scratch'
   config.data.update({'seq_len': 262_144, 'vocab_size': 248_320})
-  config.model.update({'dtype': 'bfloat16', 'cache_dtype': 'bfloat16', 'remat': 'full'})
+  config.model.update({
+      'dtype': 'bfloat16', 'activation_dtype': 'bfloat16', 'cache_dtype': 'bfloat16',
+      'scan_decode': True, 'remat': 'full'})
   for stage in (config.cpt, config.sft, config.agent.imitation, config.rl, config.agent.rl):
     stage.optimizer.name = 'adamw'
     stage.mesh = {

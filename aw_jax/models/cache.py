@@ -75,13 +75,17 @@ class Cache:
 
   Attributes:
     layers: one LayerCache a block; separate buffers, since XLA updates those in place in a loop.
+      Where it is stacked, one for each place in the config's pattern, the repetitions in front of
+      every array.
     lengths: int32[B] tokens of each row so far; slots from there on are stale.
     slots: tokens that a row may have.
+    stacked: the config's scan_decode.
   """
 
   layers: tuple[LayerCache, ...]
   lengths: jax.Array
   slots: int = flax.struct.field(pytree_node=False)
+  stacked: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
@@ -101,8 +105,10 @@ def init_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
 
   layers = tuple(
       LayerCache(mixer(kind), *(taps(c.width, c.short_conv_width) for _ in range(2)))
-      for kind in c.pattern * c.repeats)
-  return Cache(layers, jnp.zeros(batch, jnp.int32), kept_slots(c, slots))
+      for kind in c.pattern * (1 if c.scan_decode else c.repeats))
+  if c.scan_decode:
+    layers = jax.tree.map(lambda x: jnp.zeros((c.repeats, *x.shape), x.dtype), layers)
+  return Cache(layers, jnp.zeros(batch, jnp.int32), kept_slots(c, slots), c.scan_decode)
 
 
 def _is_attention(part: Any) -> bool:
@@ -111,9 +117,13 @@ def _is_attention(part: Any) -> bool:
 
 def repeat_rows(cache: Cache, times: int) -> Cache:
   """Each row `times` times in a row: one prefilled prompt for a whole group of samples."""
-  return jax.tree.map(
-      lambda x: x.repeat(times) if _is_attention(x) else jnp.repeat(x, times, axis=0), cache,
-      is_leaf=_is_attention)
+  def repeat(tree):
+    return jax.tree.map(
+        lambda x: x.repeat(times) if _is_attention(x) else jnp.repeat(x, times, axis=0), tree,
+        is_leaf=_is_attention)
+
+  layers = (jax.vmap(repeat) if cache.stacked else repeat)(cache.layers)
+  return cache.replace(layers=layers, lengths=repeat(cache.lengths))
 
 
 def go_back(cache: Cache, earlier: Cache, rows_B: jax.Array) -> Cache:
@@ -126,4 +136,8 @@ def go_back(cache: Cache, earlier: Cache, rows_B: jax.Array) -> Cache:
       return now
     return jnp.where(jnp.expand_dims(rows_B, range(1, now.ndim)), then, now)
 
-  return jax.tree.map(chosen, cache, earlier, is_leaf=_is_attention)
+  def choose(now, then):
+    return jax.tree.map(chosen, now, then, is_leaf=_is_attention)
+
+  layers = (jax.vmap(choose) if cache.stacked else choose)(cache.layers, earlier.layers)
+  return cache.replace(layers=layers, lengths=choose(cache.lengths, earlier.lengths))

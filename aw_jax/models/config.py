@@ -60,6 +60,9 @@ class ModelConfig:
       of 'cudnn' (GPU) or 'splash' (TPU), the 'plain' form with all scores at once; 'auto' takes the
       first three by device.
     query_block: queries attended at a time by 'blocks'; bounds the memory of attention scores.
+    scan_decode: whether tokens are read into a cache by a loop over the repeated pattern instead of
+      layer by layer. Programs of large models compile in a fraction of the time; each layer's cache
+      is then copied at every token.
     remat: what the backward pass computes again: 'none', 'full' (each block, from its input) or
       'dots' (each block but the results of its matrix products and of cuDNN's attention).
   """
@@ -96,6 +99,7 @@ class ModelConfig:
   cache_dtype: str = 'float32'
   attention_kind: str = 'auto'
   query_block: int = 128
+  scan_decode: bool = False
   remat: str = 'none'
 
   def __post_init__(self):

@@ -3,8 +3,8 @@
 Its layers are the repeated pattern of the config, and their parameters are stacked: those of a
 place in the pattern are one array, the repetitions in front. Training on packed rows scans over
 them, where there are many; everything incremental (prefill, decode and ingesting another model's
-tokens are the same call with a cache) goes through them one by one, since a scan would copy the
-caches at every token.
+tokens are the same call with a cache) goes through them one by one, since a scan copies the caches
+at every token; a config may want it all the same, to compile in reasonable time.
 
 Shapes: B batch, L tokens of a packed row, T new tokens, E width, V vocabulary.
 """
@@ -203,16 +203,41 @@ class Decoder(nn.Module):
     tokens = Tokens(
         positions, self._rotary(positions, cache.slots), None, written, counts_B, attended)
     last = jnp.maximum(counts_B - 1, 0) if last_only else None
-    x, layers = self.embedding[tokens_BxT], []
-    for index, layer in enumerate(cache.layers):
+    through = self._through_stacked if cache.stacked else self._through_blocks
+    x, layers = through(self.embedding[tokens_BxT], tokens, cache.layers, last)
+    return self.final_norm(x), cache.replace(layers=layers, lengths=cache.lengths + counts_B)
+
+  def _through_blocks(self, x, tokens: Tokens, layers: tuple[LayerCache, ...], last):
+    """One after another; of the last block only the states of tokens `last`, where given."""
+    pattern, after = self.config.pattern, []
+    for index, layer in enumerate(layers):
       params = _block_params(self.config, self.variables['params']['layers'], index)
-      block = Block(
-          self.config, self.config.pattern[index % len(self.config.pattern)], parent=None)
-      wanted = last if index == len(cache.layers) - 1 else None
+      block = Block(self.config, pattern[index % len(pattern)], parent=None)
+      wanted = last if index == len(layers) - 1 else None
       x, layer = block.apply({'params': params}, x, tokens, layer, wanted)
-      layers.append(layer)
-    return self.final_norm(x), cache.replace(
-        layers=tuple(layers), lengths=cache.lengths + counts_B)
+      after.append(layer)
+    return x, tuple(after)
+
+  def _through_stacked(self, x, tokens: Tokens, layers: tuple[LayerCache, ...], last):
+    """The same by a loop over the repetitions of the pattern."""
+    def period(carry, scanned):
+      x, layers = carry
+      params, repetition = scanned
+      for place, mixer in enumerate(self.config.pattern):
+        own = jax.tree.map(lambda stacked: stacked[repetition], layers[place])
+        x, own = Block(self.config, mixer, parent=None).apply(
+            {'params': params[f'layer_{place}']}, x, tokens, own)
+        stacked = jax.tree.map(
+            lambda stacked, new: stacked.at[repetition].set(new), layers[place], own)
+        layers = (*layers[:place], stacked, *layers[place + 1:])
+      return (x, layers), None
+
+    (x, layers), _ = jax.lax.scan(
+        period, (x, layers),
+        (self.variables['params']['layers'], jnp.arange(self.config.repeats)))
+    if last is not None:
+      x = jnp.take_along_axis(x, last[:, None, None], axis=1)
+    return x, layers
 
   def _rotary(self, positions_BxT: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
     """float32[B, T, D / 2] cosines and sines at positions below `length`, D the rotated width."""
@@ -265,7 +290,10 @@ def unstack_layers(config: ModelConfig, params: Any) -> Any:
   """Parameters for `extend` in which each block has arrays of its own.
 
   For loops over tokens: on a GPU, slices of stacked parameters are copied at every step of a loop.
+  A decoder that scans them has them as they are.
   """
+  if config.scan_decode:
+    return params
   return {**params, 'layers': {
       f'block_{i}': _block_params(config, params['layers'], i) for i in range(config.layers)}}
 

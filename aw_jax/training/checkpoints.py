@@ -36,7 +36,8 @@ from aw_jax.trajectories import write_atomically
 
 EXPORT_FILE = 'params.msgpack'
 # How a model is run, not what it computes but for rounding: they may differ from run to run.
-EXECUTION_FIELDS = ('activation_dtype', 'cache_dtype', 'attention_kind', 'query_block', 'remat')
+EXECUTION_FIELDS = ('activation_dtype', 'cache_dtype', 'attention_kind', 'query_block',
+                    'scan_decode', 'remat')
 _NEWEST_FILE = 'newest_step'
 _Directory = str | os.PathLike
 

@@ -91,7 +91,8 @@ def completion_logprobs(model: Decoder, params: Any, prompts_NxP, prompt_lengths
     float32[N, G, C]; zero beyond a completion's length.
   """
   n, group, length = completions_NxGxC.shape
-  model = Decoder(dataclasses.replace(model.config, cache_dtype='float32'))
+  # A scan would keep all layers' caches for each of its steps, for the backward pass.
+  model = Decoder(dataclasses.replace(model.config, cache_dtype='float32', scan_decode=False))
   variables = {'params': params}
   slots = prompts_NxP.shape[1] + length
   cache = init_cache(model.config, n, slots)

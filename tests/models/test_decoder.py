@@ -24,7 +24,9 @@ CONFIG = ModelConfig(
 PLAIN = dataclasses.replace(CONFIG, short_conv_width=0, tied_embeddings=False)
 CONFIGS = {'convolutions': CONFIG, 'plain': PLAIN}
 # Of those with a cache: its keys and values in the order of training too.
-CACHED = {**CONFIGS, 'rows': dataclasses.replace(CONFIG, attention_kind='plain')}
+# And by a loop over the layers.
+CACHED = {**CONFIGS, 'rows': dataclasses.replace(CONFIG, attention_kind='plain'),
+          'scanned': dataclasses.replace(CONFIG, scan_decode=True)}
 
 
 @functools.cache
@@ -342,7 +344,7 @@ def test_rows_without_tokens_stay_as_they_are(config):
     in_chunks = isinstance(now.mixer, ChunkedCache)
     for part_now, part_then in zip(*map(jax.tree.leaves, (now, then)), strict=True):
       for waiting in (0, 2):
-        axis = int(in_chunks and part_now.ndim == 5)
+        axis = config.scan_decode + (in_chunks and part_now.ndim - config.scan_decode == 5)
         np.testing.assert_array_equal(
           *(np.take(np.asarray(part), waiting, axis) for part in (part_now, part_then)))
 

@@ -352,9 +352,11 @@ def test_how_a_model_is_run_may_change(tmp_path, tokenizer):
   save(tmp_path, tokenizer, random_state(3))
   other = ModelConfig.from_dict(
     MODEL.to_dict() | {'remat': 'full', 'query_block': 64, 'cache_dtype': 'bfloat16',
-                       'attention_kind': 'plain', 'activation_dtype': 'bfloat16'})
+                       'attention_kind': 'plain', 'activation_dtype': 'bfloat16',
+                       'scan_decode': True})
   assert set(checkpoints.EXECUTION_FIELDS) == {
-    'remat', 'query_block', 'cache_dtype', 'attention_kind', 'activation_dtype'}
+    'remat', 'query_block', 'cache_dtype', 'attention_kind', 'activation_dtype',
+    'scan_decode'}
   Checkpointer(tmp_path, other, tokenizer).close()
   params, found, _ = checkpoints.load_params(tmp_path)
   assert found == other
