@@ -60,7 +60,8 @@ def _read_config(folder: str) -> dict:
 
 def to_huggingface(source: str, directory: str) -> None:
   """A checkpoint of ours as a folder that transformers loads."""
-  params, config, tokenizer = load_params(source)
+  # Over all devices, and written leaf by leaf: the whole need not fit one of them.
+  params, config, tokenizer = load_params(source, partitioning.make_mesh(data=1, fsdp=-1))
   values = huggingface.config_to_huggingface(config)
   tensors = huggingface.iterate_state_dict(params, config)
   tied = 'lm_head.weight' if config.tied_embeddings else None  # transformers ties it itself

@@ -289,15 +289,19 @@ def is_trained(workdir: str, stage: str) -> bool:
 
 def _previous(workdir: str, stage: str, mesh: Mesh | None = None
               ) -> tuple[Any, ModelConfig, Tokenizer]:
-  directory = os.path.join(workdir, stage)
+  _require_trained(workdir, stage)
+  return load_params(os.path.join(workdir, stage), mesh)
+
+
+def _require_trained(workdir: str, stage: str) -> None:
   if not is_trained(workdir, stage):
-    raise StageError(f'{directory}: no checkpoint; train the stage {stage!r} first')
-  return load_params(directory, mesh)
+    raise StageError(
+        f'{os.path.join(workdir, stage)}: no checkpoint; train the stage {stage!r} first')
 
 
 def require_world_model(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Raises StageError where the simulator of an agent is not trained yet."""
-  _previous(workdir, config.agent.world_model)
+  _require_trained(workdir, config.agent.world_model)
 
 
 def _packed_stage(config, workdir, stage, model, tokenizer, params, extra_writers):

@@ -204,7 +204,8 @@ class Decoder(nn.Module):
         positions, self._rotary(positions, cache.slots), None, written, counts_B, attended)
     last = jnp.maximum(counts_B - 1, 0) if last_only else None
     through = self._through_stacked if cache.stacked else self._through_blocks
-    x, layers = through(self.embedding[tokens_BxT], tokens, cache.layers, last)
+    x = self.embedding[tokens_BxT].astype(jnp.float32)  # whatever the parameters are stored as
+    x, layers = through(x, tokens, cache.layers, last)
     return self.final_norm(x), cache.replace(layers=layers, lengths=cache.lengths + counts_B)
 
   def _through_blocks(self, x, tokens: Tokens, layers: tuple[LayerCache, ...], last):

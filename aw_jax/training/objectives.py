@@ -45,7 +45,8 @@ def _add_router_loss(config: ModelConfig, noted, total, count, metrics: Metrics
                      ) -> tuple[jax.Array, jax.Array, Metrics]:
   """Adds the load-balance loss, a mean over layers, and each expert's share of the tokens.
 
-  An expert's load is 1 where it gets as much as the others.
+  An expert's load is 1 where it gets as much as the others; it is that of all layers together, and
+  beside it stands the largest of any expert in any layer.
   """
   load = noted_load(noted)
   if load is None:
@@ -54,7 +55,9 @@ def _add_router_loss(config: ModelConfig, noted, total, count, metrics: Metrics
   balance = jnp.mean(jax.vmap(load_balance_loss)(counts, probabilities))
   shares = config.experts * jnp.sum(counts, axis=0) / jnp.maximum(jnp.sum(counts), 1)
   one = jnp.ones(())
-  metrics = {**metrics, 'load_balance_loss': (balance, one),
+  largest = jnp.max(config.experts * counts / jnp.maximum(
+      jnp.sum(counts, axis=-1, keepdims=True), 1))
+  metrics = {**metrics, 'load_balance_loss': (balance, one), 'expert_load_largest': (largest, one),
              **{f'expert_load_{i}': (shares[i], one) for i in range(config.experts)}}
   return total + config.router_loss_weight * count * balance, count, metrics
 
@@ -187,6 +190,9 @@ def policy_loss(logprobs: jax.Array, sampled_logprobs: jax.Array, advantages: ja
 def group_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
                  ratio: str, whole_rows: bool = False) -> tuple[jax.Array, jax.Array, Metrics]:
   """`policy_loss` of sampled completions of shared prompts: the world model's RL stage.
+
+  Mixtures of experts get no load-balance loss here, nor from `episode_policy`: what moves the
+  router is the policy gradient alone, for a few hundred steps.
 
   Args:
     batch: `prompts` int32[N, P], `prompt_lengths` int32[N], `completions` int32[N, G, C],

@@ -335,6 +335,18 @@ def test_rolled_back_rows_forget(config):
 
 
 @pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
+def test_parameters_may_be_stored_in_bfloat16(config):
+  """As samplers on accelerators have them: what they are rounded to is what counts."""
+  stored = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), random_params(config))
+  rows, counts = random_tokens(3, 6), np.array([6, 3, 5])
+  found, wanted = (
+    hidden_states(config, params, init_cache(config, 3, SLOTS), rows, counts, True)[0]
+    for params in (stored, jax.tree.map(lambda x: x.astype(jnp.float32), stored)))
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize('config', CACHED.values(), ids=CACHED)
 def test_rows_without_tokens_stay_as_they_are(config):
   rows = random_tokens(3, SLOTS)
   _, before = feed(config, init_cache(config, 3, SLOTS), rows, (5, 6, 2), 6)
