@@ -21,6 +21,8 @@ AXIS_RULES = (
     ('mlp', 'tensor'), ('vocab', 'tensor'), ('embed', ('fsdp', *SEQUENCE_AXES)),
     ('embed', ('fsdp', 'context')),
 )
+# Decoding would gather what is split along the embedding axis at every token.
+DECODE_RULES = tuple((axis, to) for axis, to in AXIS_RULES if axis != 'embed')
 LARGE_ARRAY_BYTES = 1 << 20
 
 
@@ -149,6 +151,19 @@ def param_shardings(boxed: Any, mesh: Mesh) -> Any:
   shardings = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, AXIS_RULES)
   jax.tree_util.tree_map_with_path(_require_divides, shardings, nn.unbox(boxed))
   return shardings
+
+
+def gather_for_decoding(params: Any, boxed: Any) -> Any:
+  """Parameters in a jitted program, split over 'expert' and 'tensor' alone from here on.
+
+  Args:
+    params: arrays.
+    boxed: the same, abstract, with their logical axes.
+  """
+  if auto_mesh() is None:
+    return params
+  specs = nn.logical_to_mesh(nn.get_partition_spec(boxed), DECODE_RULES)
+  return jax.tree.map(jax.lax.with_sharding_constraint, params, specs)
 
 
 def _require_divides(path: tuple[Any, ...], sharding: NamedSharding, leaf: jax.Array) -> None:

@@ -10,7 +10,8 @@ contexts of 32,768 and worlds of 131,072. `--config.init=FOLDER` starts from con
 from configs import base
 
 
-def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_tokens: int):
+def pod(config, chips: int, cpt_rows: int, expert: int, rollout_expert: int, prompt_chips: int,
+        max_tokens: int):
   """The lengths, meshes and batches that the pod configs share.
 
   Args:
@@ -18,6 +19,8 @@ def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_t
     chips: of the pod.
     cpt_rows: rows of a batch of CPT and SFT, each over an equal share of the chips.
     expert: chips that share experts.
+    rollout_expert: the same in rollouts of agents, where two models lie gathered but for experts
+      and heads.
     prompt_chips: chips that share the eight samples of a prompt in RL.
     max_tokens: of a sample.
   """
@@ -38,7 +41,8 @@ def pod(config, chips: int, cpt_rows: int, expert: int, prompt_chips: int, max_t
       'prompts': config.rl.updates_per_batch * prompts, 'group': 8, 'max_prompt': 131_072,
       'max_tokens': max_tokens, 'whole_rows': True})
   config.agent.rl.mesh = {
-      'data': 1, 'fsdp': chips // (2 * expert), 'context': 1, 'expert': expert, 'tensor': 2}
+      'data': 1, 'fsdp': chips // (2 * rollout_expert), 'context': 1, 'expert': rollout_expert,
+      'tensor': 2}
   config.agent.rl.update({'tasks': chips // 4, 'group': 8})
   config.agent.rollout.update({
       'turns': 32, 'max_action': 512, 'max_answer': 4096, 'max_observation': 2048,
@@ -55,7 +59,8 @@ def get_config():
   config.model.update({
       'delta_value_heads': 32, 'experts': 256, 'experts_per_token': 8, 'expert_width': 512,
       'shared_expert_width': 512})
-  return pod(config, chips=64, cpt_rows=4, expert=4, prompt_chips=64, max_tokens=8192)
+  return pod(
+      config, chips=64, cpt_rows=4, expert=4, rollout_expert=4, prompt_chips=64, max_tokens=8192)
 
 
 # What all Qwen3.5 mixtures of experts have in common.

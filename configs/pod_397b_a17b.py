@@ -19,4 +19,5 @@ def get_config():
       'delta_value_heads': 64, 'experts': 512, 'experts_per_token': 10, 'expert_width': 1024,
       'shared_expert_width': 1024})
   return pod_35b_a3b.pod(
-      config, chips=1024, cpt_rows=16, expert=8, prompt_chips=256, max_tokens=32_768)
+      config, chips=1024, cpt_rows=16, expert=8, rollout_expert=32, prompt_chips=512,
+      max_tokens=32_768)

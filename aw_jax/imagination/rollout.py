@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from aw_jax.imagination.markup import Markup, compose, first, reserved_between
-from aw_jax.models.decoder import Decoder
+from aw_jax.models.decoder import Decoder, gather_for_decoding
 from aw_jax.partitioning import by_rows
 from aw_jax.sampling.decode import (
     Speaker,
@@ -190,6 +190,8 @@ def rollout(agent_model: Decoder, agent_params: Any, world_model: Decoder, world
     return _play(agent_model, agent_params, world_model, world_params, prompts,
                  row_keys(key, numbers, config.group), markup, config)
 
+  agent_params = gather_for_decoding(agent_model.config, agent_params)
+  world_params = gather_for_decoding(world_model.config, world_params)
   numbers = jnp.arange(len(prompts.turns))
   return by_rows(play, (agent_params, world_params, key), (prompts, numbers))
 

@@ -10,6 +10,7 @@ Shapes: B batch, L tokens of a packed row, T new tokens, E width, V vocabulary.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -285,6 +286,12 @@ def _block_params(config: ModelConfig, layers: Any, index: int) -> Any:
     return layers[f'block_{index}']
   repetition, place = divmod(index, len(config.pattern))
   return jax.tree.map(lambda stacked: stacked[repetition], layers[f'layer_{place}'])
+
+
+def gather_for_decoding(config: ModelConfig, params: Any) -> Any:
+  """Parameters as `partitioning.gather_for_decoding` has them."""
+  boxed = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
+  return partitioning.gather_for_decoding(params, boxed)
 
 
 def unstack_layers(config: ModelConfig, params: Any) -> Any:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from aw_jax.models.cache import Cache, go_back, init_cache, repeat_rows
-from aw_jax.models.decoder import Decoder, token_logprobs, unstack_layers
+from aw_jax.models.decoder import Decoder, gather_for_decoding, token_logprobs, unstack_layers
 from aw_jax.partitioning import by_rows
 
 
@@ -225,5 +225,6 @@ def generate(model: Decoder, params: Any, prompts_NxP: jax.Array, prompt_lengths
         stop=stop, max_tokens=max_tokens, temperature=temperature)
     return turn
 
+  params = gather_for_decoding(model.config, params)
   numbers = jnp.arange(len(prompts_NxP))
   return by_rows(complete, (params, key), (prompts_NxP, prompt_lengths_N, numbers))
