@@ -20,4 +20,4 @@ def get_config():
       'shared_expert_width': 1024})
   return pod_35b_a3b.pod(
       config, chips=1024, cpt_rows=16, expert=8, rollout_expert=32, prompt_chips=512,
-      max_tokens=32_768)
+      max_tokens=65_536)
