@@ -30,6 +30,7 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from aw_jax import partitioning, trajectories
+from aw_jax.evaluation import results
 from aw_jax.imagination.markup import Markup
 from aw_jax.imagination.rollout import EpisodePrompts, rollout
 from aw_jax.models.config import ModelConfig
@@ -223,7 +224,8 @@ def compile_stage(config: ml_collections.ConfigDict, name: str, topology: str) -
   traffic = program_costs.collectives(hlo)
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
   return {
-      'stage': name, 'topology': topology, 'devices': mesh.size, 'mesh': dict(mesh.shape),
+      'commit': results.commit(), 'model': model.to_dict(), 'stage': name, 'topology': topology,
+      'devices': mesh.size, 'mesh': dict(mesh.shape),
       'parameters': count_parameters(model), 'tokens': program.tokens, 'bytes': {
           'arguments and results': held, 'temporary': memory.temp_size_in_bytes,
           'program': memory.generated_code_size_in_bytes, 'HBM': int(chip.memory)},

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 
 from aw_jax import partitioning
 from aw_jax.models import cudnn, splash
-from aw_jax.models.config import ModelConfig
+from aw_jax.models.config import ModelConfig, ModelConfigError
 
 # What packed rows are attended with by default; the other kinds are there for comparison.
 _AUTO = {'cpu': 'blocks', 'gpu': 'cudnn', 'tpu': 'splash'}
@@ -66,19 +66,13 @@ def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str
     q_BxLxHxD: rotated queries.
     k_BxLxKxD: rotated keys, and v_BxLxKxD: values.
     segment_ids_BxL: int32.
-    kind: of ATTENTION_KINDS; 'auto' is 'splash' on TPUs and 'cudnn' on GPUs where the kernels take
-      such rows and heads, else 'blocks'.
+    kind: of ATTENTION_KINDS; see `kind_for_rows`.
     dtype: of the products' operands; softmax is in float32.
     block: queries at a time where the kind is 'blocks'.
   """
   length, heads = q_BxLxHxD.shape[1:3]
   mesh, shares = partitioning.auto_mesh(), partitioning.sequence_shares()
-  if kind == 'auto':
-    kind = _AUTO[jax.default_backend()]
-    if kind == 'splash' and not splash.supports(length // shares):
-      kind = 'blocks'
-    if kind == 'cudnn' and (length % 2 or not cudnn.supports(q_BxLxHxD.shape[-1], dtype)):
-      kind = 'blocks'
+  kind = kind_for_rows(kind, length, q_BxLxHxD.shape[-1], dtype)
   if kind == 'splash':
     attend = functools.partial(splash.attend, dtype=dtype)
     kernel = splash.make_kernel(length, length, heads, mesh.shape['tensor'] if mesh else 1, shares)
@@ -99,6 +93,36 @@ def attend_packed(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segment_ids_BxL, *, kind: str
   return jax.shard_map(
       attend, mesh=mesh, in_specs=(queries, keys, keys, *rows, place_spec), out_specs=queries,
       check_vma=False)(*operands)
+
+
+def kind_for_rows(kind: str, length: int, width: int, dtype: str) -> str:
+  """How rows are attended: `kind`, or where it is 'auto' what suits this device.
+
+  That is 'splash' on TPUs and 'cudnn' on GPUs where the kernels take such rows and heads, else
+  'blocks'.
+
+  Args:
+    kind: of ATTENTION_KINDS.
+    length: of the rows.
+    width: of the heads.
+    dtype: of the products.
+  Raises:
+    ModelConfigError: where `kind` is of kernels that do not take them.
+  """
+  shares, automatic = partitioning.sequence_shares(), kind == 'auto'
+  if automatic:
+    kind = _AUTO[jax.default_backend()]
+  if kind == 'splash' and not splash.supports(length // shares):
+    needs = f'shares of rows in multiples of {splash.MULTIPLE} tokens, not {length // shares}'
+  elif kind == 'cudnn' and (
+      shares > 1 or length % 2 or not cudnn.supports(width, dtype)):
+    needs = f'{cudnn.NEEDS}, and rows of an even length that the mesh does not split'
+  else:
+    return kind
+  if automatic:
+    return 'blocks'
+  raise ModelConfigError(
+      f"model.attention_kind: {kind!r} needs {needs}; 'auto' takes what there is")
 
 
 def _visible(segments_BxL, key_segments_BxS, first) -> jax.Array:
@@ -125,14 +149,10 @@ def kept_as_rows(config: ModelConfig) -> bool:
       kind == 'cudnn' and cudnn.supports(config.head_dim, config.cache_dtype))
 
 
-def _attend_cudnn(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype, block):
-  """cuDNN's flash attention; of a share of a row with a mask of L x S elements."""
-  del block
-  if first is None:
-    return cudnn.attend(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, dtype=dtype)
-  return jax.nn.dot_product_attention(
-      *(x.astype(dtype) for x in (q_BxLxHxD, k_BxSxKxD, v_BxSxKxD)), implementation='cudnn',
-      mask=_visible(segments, key_segments, first)[:, None]).astype(jnp.float32)
+def _attend_cudnn(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segments, key_segments, first, *, dtype, block):
+  """cuDNN's flash attention, of whole rows."""
+  del key_segments, first, block
+  return cudnn.attend(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segments, dtype=dtype)
 
 
 def _attend_in_blocks(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first, *, dtype,

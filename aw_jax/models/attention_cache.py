@@ -1,9 +1,9 @@
 """Keys and values of an attention layer while decoding: kept, written and attended.
 
-In one of two forms. In *chunks* a decode step reads as much as the longest row needs and multiplies
+In one of two forms. In *chunks* a step reads as much as the longest row needs and multiplies
 batches of small matrices, the form for CPUs and TPUs. As *rows*, the form of training, flash
-attention of cuDNN reads of each row what that row needs; a choice at run time among parts would
-make the host wait for the GPU at every layer.
+attention of cuDNN reads of each row what its one new token needs, or all slots for several; a
+choice at run time among parts would make the host wait for the GPU at every layer.
 
 Shapes: B rows, T new tokens, S slots of a row, N_i chunks of C slots in part i, H query heads, K
 key heads, G = H / K, D head width.

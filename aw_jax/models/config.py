@@ -52,8 +52,8 @@ class ModelConfig:
       which copying is learned far sooner.
     dtype: of matrix products' operands, 'float32' or 'bfloat16'; they accumulate in float32, and
       parameters, norms, softmax, router and residual stream are float32 always.
-    activation_dtype: of the products' results as they are stored, 'float32' or 'bfloat16', which
-      halves the memory that training waits for on a GPU or TPU.
+    activation_dtype: what results of projections are stored as, 'float32' or 'bfloat16', which
+      halves the memory that training waits for on a GPU or TPU; routed experts' stay float32.
     cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads on a GPU or
       TPU; on a CPU, where XLA makes a float32 copy of all of it at every step, 'float32' is faster.
     attention_kind: how whole rows are attended: 'blocks' of queries (any device), flash attention

@@ -9,11 +9,20 @@ Shapes: B rows, L tokens, H query heads, K key heads, D head width, M segments o
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+NEEDS = 'a GPU of Hopper or later, bfloat16, heads of at most 256 (a multiple of 8)'
 
 
 def supports(width: int, dtype: str) -> bool:
-  """Whether every GPU that cuDNN's kernels run on takes such heads; newer ones take wider ones."""
-  return dtype == 'bfloat16' and width % 8 == 0 and width <= 128
+  """Whether this device's kernels know segments, and take such heads."""
+  return (jax.default_backend() == 'gpu' and compute_capability() >= (9, 0)
+          and dtype == 'bfloat16' and width % 8 == 0 and width <= 256)
+
+
+def compute_capability() -> tuple[int, ...]:
+  """Of the GPU: (9, 0) is Hopper."""
+  return tuple(map(int, jax.local_devices()[0].compute_capability.split('.')))
 
 
 def most_segments(length: int) -> int:
@@ -25,7 +34,8 @@ def attend(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segments_BxL, *, dtype: str) -> jax.
   """Causal attention within segments.
 
   Returns:
-    float32[B, L, H, D]; NaN in rows of more than M segments, which nobody should train on unseen.
+    float32[B, L, H, D]; NaN in rows of more than M segments. `require_few_segments` finds them
+    before.
   """
   from jax._src.cudnn import fused_attention_stablehlo as kernels  # where jaxlib has no CUDA too
 
@@ -37,6 +47,16 @@ def attend(q_BxLxHxD, k_BxLxKxD, v_BxLxKxD, segments_BxL, *, dtype: str) -> jax.
       q_seqlen=lengths_BxM, kv_seqlen=lengths_BxM, q_offsets=starts_BxM, kv_offsets=starts_BxM,
       scale=q_BxLxHxD.shape[-1] ** -0.5, mask_type=kernels.MaskType.PADDING_CAUSAL)
   return jnp.where(fits_B[:, None, None, None], out.astype(jnp.float32), jnp.nan)
+
+
+def require_few_segments(segments_BxL: np.ndarray) -> None:
+  """Raises ValueError for a batch with a row of more than M segments; on the host."""
+  counts = 1 + np.count_nonzero(np.diff(segments_BxL, axis=1), axis=1)
+  most = most_segments(segments_BxL.shape[1])
+  if counts.max() > most:
+    raise ValueError(
+        f'row {counts.argmax()} has {counts.max()} segments, and attention of cuDNN takes {most} '
+        f'in {segments_BxL.shape[1]} tokens; set --config.model.attention_kind=blocks')
 
 
 def segment_bounds(segments_BxL: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

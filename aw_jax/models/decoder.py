@@ -176,7 +176,8 @@ class Decoder(nn.Module):
           f'rows of {length} tokens cannot be split into {shares} parts (mesh.context times '
           'mesh.expert); change the one or the other')
     table = partitioning.constrain(self.embedding, None, None)  # whole, while tokens look it up
-    x = partitioning.constrain(table[tokens_BxL], 'batch', 'sequence', None)
+    x = table[tokens_BxL].astype(jnp.float32)  # whatever the parameters are stored as
+    x = partitioning.constrain(x, 'batch', 'sequence', None)
     tokens = Tokens(positions_BxL, self._rotary(positions_BxL, length), segment_ids_BxL)
     x, _ = self.layers(x, tokens)
     return partitioning.constrain(self.final_norm(x), 'batch', 'sequence', None)
@@ -205,7 +206,7 @@ class Decoder(nn.Module):
         positions, self._rotary(positions, cache.slots), None, written, counts_B, attended)
     last = jnp.maximum(counts_B - 1, 0) if last_only else None
     through = self._through_stacked if cache.stacked else self._through_blocks
-    x = self.embedding[tokens_BxT].astype(jnp.float32)  # whatever the parameters are stored as
+    x = self.embedding[tokens_BxT].astype(jnp.float32)
     x, layers = through(x, tokens, cache.layers, last)
     return self.final_norm(x), cache.replace(layers=layers, lengths=cache.lengths + counts_B)
 
@@ -298,7 +299,8 @@ def unstack_layers(config: ModelConfig, params: Any) -> Any:
   """Parameters for `extend` in which each block has arrays of its own.
 
   For loops over tokens: on a GPU, slices of stacked parameters are copied at every step of a loop.
-  A decoder that scans them has them as they are.
+  The stacked ones stay alive beside these. A decoder that scans them has them as they are, and
+  needs no second copy.
   """
   if config.scan_decode:
     return params

@@ -137,8 +137,7 @@ def _chunked_in_shares(q, k, v, g, beta, segment_ids) -> jax.Array:
   """One device's share of the tokens of its rows.
 
   Everything is linear in the state S before the share: its outputs are O + P S and the state after
-  it is N + M S. `chunked` makes all four at once, from the state [0 | I] with values [v | 0]. The
-  devices exchange N and M, and each works out which state it begins with.
+  it is N + M S. `chunked` makes all four at once, from the state [0 | I] with values [v | 0].
   """
   batch, _, heads, width = v.shape
   keys = k.shape[-1]
@@ -146,19 +145,45 @@ def _chunked_in_shares(q, k, v, g, beta, segment_ids) -> jax.Array:
   out, state = chunked(
       q, k, jnp.pad(v, [(0, 0)] * 3 + [(0, keys)]), g, beta,
       jnp.concatenate([jnp.zeros((batch, heads, keys, width)), identity], axis=-1), segment_ids)
-  axes = partitioning.SEQUENCE_AXES
-  states, firsts, lasts = (
-      jax.lax.all_gather(x, axes) for x in (state, segment_ids[:, 0], segment_ids[:, -1]))
-  goes_on = jnp.concatenate([jnp.zeros_like(lasts[:1], bool), lasts[:-1] == firsts[1:]])
+  before = _states_before(state, segment_ids)
+  return out[..., :width] + _product(out[..., width:].swapaxes(1, 2), before).swapaxes(1, 2)
+
+
+def _states_before(state_BxHxKxX: jax.Array, segment_ids_BxT: jax.Array) -> jax.Array:
+  """The state that this device's share of the tokens begins with: [B, H, D_k, D_v].
+
+  Devices work them out for all shares together, each for some of the heads of some rows, and send
+  them home: gathered, the maps of all shares would be as many states again as there are devices.
+
+  Args:
+    state_BxHxKxX: [N | M] of this share; what it makes of the state S before it is N + M S.
+    segment_ids_BxT: of its tokens.
+  """
+  batch, heads, keys, columns = state_BxHxKxX.shape
+  axes, width = partitioning.SEQUENCE_AXES, columns - keys
+  firsts, lasts = (jax.lax.all_gather(segment_ids_BxT[:, i], axes) for i in (0, -1))
+  goes_on_PxB = jnp.concatenate([jnp.zeros_like(lasts[:1], bool), lasts[:-1] == firsts[1:]])
+  shares = len(goes_on_PxB)
+  missing = -batch * heads % shares
+
+  def deal(x, at):
+    """Axis `at` of rows and heads in as many parts as there are devices."""
+    x = jnp.pad(x, [(0, missing * (axis == at)) for axis in range(x.ndim)])
+    return x.reshape(*x.shape[:at], shares, -1, *x.shape[at + 1:])
+
+  exchange = functools.partial(jax.lax.all_to_all, axis_name=axes, split_axis=0, concat_axis=0)
+  maps_PxNxKxX = exchange(deal(state_BxHxKxX.reshape(batch * heads, keys, columns), 0))
+  goes_on_PxN = deal(jnp.repeat(goes_on_PxB, heads, axis=1), 1)[:, jax.lax.axis_index(axes)]
 
   def step(before, share):
-    state, same_segment = share
-    before = jnp.where(same_segment[:, None, None, None], before, 0.0)
-    return state[..., :width] + _product(state[..., width:], before), before
+    maps, same_segment = share
+    before = jnp.where(same_segment[:, None, None], before, 0.0)
+    return maps[..., :width] + _product(maps[..., width:], before), before
 
-  _, befores = jax.lax.scan(step, jnp.zeros_like(state[..., :width]), (states, goes_on))
-  before = befores[jax.lax.axis_index(axes)]
-  return out[..., :width] + _product(out[..., width:].swapaxes(1, 2), before).swapaxes(1, 2)
+  _, befores = jax.lax.scan(
+      step, jnp.zeros_like(maps_PxNxKxX[0, ..., :width]), (maps_PxNxKxX, goes_on_PxN))
+  own = exchange(befores).reshape(-1, keys, width)[:batch * heads]
+  return own.reshape(batch, heads, keys, width)
 
 
 def unit_triangular_inverse(lower_CxC: jax.Array) -> jax.Array:

@@ -28,9 +28,12 @@ class _CausalMask(CausalMask):
     return super().__getitem__(blocks)
 
 
+MULTIPLE = 128  # lanes of a vector register
+
+
 def supports(queries: int) -> bool:
   """Whether a device can have so many tokens of a row."""
-  return queries % 128 == 0  # lanes of a vector register
+  return queries % MULTIPLE == 0
 
 
 def make_kernel(queries: int, keys: int, heads: int, head_shards: int, query_shards: int,

@@ -27,7 +27,7 @@ def on_first_process(work: Callable[[], str | None]) -> str | None:
       text = work()
     except Exception as raised:  # raised again below, once the others know
       text, error = str(raised), raised
-  encoded = (text or '').encode()
+  encoded = (text or '').encode(errors='backslashreplace')  # a path need not be UTF-8
   failed, is_text, length = multihost_utils.broadcast_one_to_all(
       (np.bool_(error is not None), np.bool_(text is not None), np.int32(len(encoded))))
   if length:  # all must know it: what is broadcast has one shape

@@ -13,6 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aw_jax import partitioning
+from aw_jax.models import cudnn
+from aw_jax.models.attention import kind_for_rows
 from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data
@@ -86,7 +88,7 @@ def run_stage(
       lines = opened.enter_context(contextlib.closing(JsonLinesWriter(path, first_step)))
       return [lines, *extra_writers(directory)]
 
-    batch_at = _on_mesh(name, batch_at, mesh)
+    batch_at = _on_mesh(name, _with_few_segments(name, batch_at, model), mesh)
     loop = LoopConfig(config.steps, config.log_every, config.checkpoint_every, name, updates)
     return train(loop, state, shardings, step, batch_at, checkpointer, writers).params
 
@@ -116,6 +118,22 @@ def row_share(mesh: Mesh) -> tuple[int, int]:
         f'mesh {dict(mesh.shape)}: processes would share some rows of a batch and not others; let '
         'the sizes of the first axes be multiples of the number of processes')
   return parts.index(rows[jax.process_index()]), len(parts)
+
+
+def _with_few_segments(name: str, batch_at, model: ModelConfig):
+  """`batch_at`, which refuses packed rows of more segments than the model's attention takes."""
+  def checked(step, state):
+    batch, metrics = batch_at(step, state)
+    segments = batch.get('segment_ids')
+    if segments is not None and kind_for_rows(
+        model.attention_kind, segments.shape[1], model.head_dim, model.dtype) == 'cudnn':
+      try:
+        cudnn.require_few_segments(segments)
+      except ValueError as error:
+        raise StageConfigError(f'{name}: batch {step}: {error}') from None
+    return batch, metrics
+
+  return checked
 
 
 def _on_mesh(name: str, batch_at, mesh: Mesh):

@@ -14,6 +14,7 @@ from aw_jax.evaluation import results
 from experiments.benchmarks.timing import Measured
 
 OURS, THEIRS = 'aw_jax', 'transformers'
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'transformers')
 
 
 def ratios(measured: Sequence[Measured]) -> dict[str, float]:
@@ -74,7 +75,7 @@ def write(
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': shlex.join(['python', '-m', command, *sys.argv[1:]]),
     'commit': results.commit(), 'hardware': hardware,
-    'versions': versions('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'transformers'),
+    'versions': versions(*PACKAGES),
     'config': config, 'rows': [m.to_dict() for m in measured], 'ratios': ratios(measured),
     'skipped': skipped, **more}
   trajectories.write_atomically(path, json.dumps(figures, indent=2) + '\n')
@@ -95,7 +96,7 @@ def read(path: str | os.PathLike, config: Mapping[str, Any], devices: Sequence[s
   Returns:
     The figures, and the whole record ({} where there is none).
   Raises:
-    ReportError: where the record is of other flags or devices, or is no record.
+    ReportError: where the record is of other flags, devices, code or versions, or is no record.
   """
   if not os.path.exists(path):
     return [], {}
@@ -105,6 +106,8 @@ def read(path: str | os.PathLike, config: Mapping[str, Any], devices: Sequence[s
     rows = [Measured(row['row'], row['system'], row['unit'], tuple(row['samples']))
             for row in record['rows']]
     found = {'devices': (record['hardware']['devices'], list(devices)),
+             'commit': (record['commit'], results.commit()),
+             'versions': (record['versions'], versions(*PACKAGES)),
              **{f'--{name}': (record['config'].get(name), value) for name, value in config.items()}}
   except (ValueError, KeyError, TypeError) as error:
     raise ReportError(f'{path}: not a record of this command ({error}); choose another --out'
