@@ -307,3 +307,22 @@ def test_decoding_that_is_lost_in_the_noise_is_refused():
 
   with pytest.raises(timing.TooShortError, match='--new_tokens'):
     timing.decode_seconds(decode, np.zeros((1, 1), np.int32), 9, 1)
+
+
+def test_a_record_goes_on_only_where_it_is_of_the_same_run(tmp_path):
+  path = tmp_path / 'record.json'
+  config, hardware = {'layers': 2}, {'devices': ['cpu']}
+  assert report.read(path, config, ['cpu']) == ([], {})
+  measured = [Measured('train', 'aw_jax', 'tokens/s', (1.0, 2.0))]
+  report.write(path, 'command', config, hardware, measured, {}, peaks=3)
+  found, record = report.read(path, config, ['cpu'])
+  assert found == measured and record['peaks'] == 3
+  for name, other in (('--layers 2', ({'layers': 3}, ['cpu'])), ('devices', (config, ['gpu']))):
+    with pytest.raises(report.ReportError, match=f'record.json: was measured with {name}'):
+      report.read(path, *other)
+  path.write_text(json.dumps(record | {'versions': {'jax': '0.0'}}))
+  with pytest.raises(report.ReportError, match='was measured with versions'):
+    report.read(path, config, ['cpu'])
+  path.write_text('{}')
+  with pytest.raises(report.ReportError, match='not a record of this command'):
+    report.read(path, config, ['cpu'])

@@ -1,5 +1,6 @@
 """Every way to attend whole rows against the plain form, in values and gradients."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from aw_jax.models import cudnn, splash
 from aw_jax.models.attention import attend_packed
-from aw_jax.models.attention_cache import RowCache, attend_cache
+from aw_jax.models.attention_cache import RowCache, attend_cache, init_attention_cache
+from aw_jax.models.config import ModelConfig, ModelConfigError
 
 
 def inputs(batch, length, heads, kv_heads, width, seed=0):
@@ -114,3 +116,67 @@ def test_rows_of_too_many_segments_are_not_trained_on_unseen():
   segments = np.stack([np.arange(256) // 4, np.arange(256) // 2]).astype(np.int32)
   found = attend_packed(*arrays, segments, kind='cudnn', dtype='bfloat16', block=0)
   assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+  """Programs are traced as if for a Hopper GPU; none is there to compile them."""
+  from jax._src.cudnn import fused_attention_stablehlo as kernels
+
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(cudnn, 'compute_capability', lambda: (9, 0))
+  monkeypatch.setattr(kernels, 'check_cudnn_version', lambda: 91900)
+  monkeypatch.setattr(kernels, 'check_compute_capability', lambda capability: True)
+  monkeypatch.setattr(kernels, 'is_cuda_compute_capability_equal', lambda capability: False)
+
+
+def lowered(function, *arrays):
+  """The program for a GPU, as text."""
+  return jax.jit(function).trace(*arrays).lower(lowering_platforms=('cuda',)).as_text()
+
+
+@pytest.mark.parametrize(('width', 'length', 'calls'), [
+  (128, 512, 2), (256, 512, 2), (264, 512, 0), (60, 512, 0), (128, 511, 0)])
+def test_what_a_gpu_attends_with_cudnn(hopper, width, length, calls):
+  """A forward and a backward kernel, and no mask of length x length; else blocks of queries."""
+  q, k, v = inputs(2, length, 4, 2, width)
+  segments = np.ones((2, length), np.int32)
+
+  def loss(q, k, v, kind='auto'):
+    return jnp.sum(attend_packed(q, k, v, segments, kind=kind, dtype='bfloat16', block=64))
+
+  program = lowered(jax.grad(loss, argnums=(0, 1, 2)), q, k, v)
+  assert program.count('custom_call @__cudnn$fmha') == calls
+  if calls:
+    assert f'{length}x{length}x' not in program
+  else:
+    with pytest.raises(ModelConfigError, match="attention_kind: 'cudnn' needs a GPU of Hopper"):
+      loss(q, k, v, 'cudnn')
+
+
+def test_a_gpu_decodes_with_cudnn_in_the_order_of_training(hopper):
+  config = ModelConfig(vocab_size=64, width=32, layers=1, heads=4, kv_heads=2, head_dim=64,
+                       mlp_width=48, cache_dtype='bfloat16')
+  cache = init_attention_cache(config, 2, 128)
+  assert isinstance(cache, RowCache)
+  q = np.zeros((2, 1, 4, 64), np.float32)
+  program = lowered(
+    lambda cache: attend_cache(q, cache, np.zeros((2, 1), np.int32), kind='auto'), cache)
+  assert program.count('custom_call @__cudnn$fmha') == 1
+  float32 = dataclasses.replace(config, cache_dtype='float32')
+  assert not isinstance(init_attention_cache(float32, 2, 128), RowCache)
+
+
+@pytest.mark.parametrize(('kind', 'needs'), [
+  ('cudnn', 'a GPU of Hopper'), ('splash', 'shares of rows in multiples of 128 tokens, not 100')])
+def test_kernels_that_do_not_take_the_rows_are_refused_by_name(kind, needs):
+  arrays = inputs(1, 100, 4, 2, 64)
+  with pytest.raises(ModelConfigError, match=f"^model.attention_kind: '{kind}' needs {needs}"):
+    attend_packed(*arrays, np.ones((1, 100), np.int32), kind=kind, dtype='bfloat16', block=0)
+
+
+def test_rows_of_too_many_segments_are_found_on_the_host():
+  segments = np.stack([np.arange(256) // 4, np.arange(256) // 2])
+  cudnn.require_few_segments(segments[:1])
+  with pytest.raises(ValueError, match='^row 1 has 128 segments, and attention of cuDNN takes 64'):
+    cudnn.require_few_segments(segments)

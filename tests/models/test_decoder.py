@@ -302,6 +302,26 @@ def hidden_states(config, params, cache, tokens, counts, last_only):
     {'params': params}, cache, tokens, counts, last_only=last_only, method='extend')
 
 
+def test_a_loop_over_layers_of_every_kind_is_each_after_the_other():
+  """DeltaNet and experts as well; in steps, for repeated rows, and after going back."""
+  config = dataclasses.replace(
+    CONFIG, layers=6, pattern=('delta_net', 'attention'), delta_key_heads=2, delta_value_heads=4,
+    delta_key_dim=5, delta_value_dim=4, experts=4, experts_per_token=2, expert_width=6,
+    shared_expert_width=5)
+  params, rows, found = random_params(config), random_tokens(6, 6), []
+  for scans in (False, True):
+    own = dataclasses.replace(config, scan_decode=scans)
+    _, cache = hidden_states(
+      own, params, init_cache(own, 3, SLOTS), rows[:3], np.array([5, 0, 6]), False)
+    earlier = cache = repeat_rows(cache, 2)
+    hidden, cache = hidden_states(own, params, cache, rows, np.array([1, 2, 6, 0, 3, 4]), False)
+    back = go_back(cache, earlier, np.arange(6) % 2 == 0)
+    again, _ = hidden_states(own, params, back, rows[:, :2], np.array([2] * 6), True)
+    found.append((hidden, again, back.lengths))
+  for one, other in zip(*found, strict=True):
+    np.testing.assert_allclose(one[:3], other[:3], rtol=0, atol=2e-4)
+
+
 def test_a_bfloat16_cache_rounds_keys_and_values_alone():
   """Against float64 over keys and values rounded to bfloat16, as the trainer's operands are."""
   rng = np.random.default_rng(0)

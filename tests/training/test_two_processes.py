@@ -194,3 +194,26 @@ def test_several_processes_make_no_data(tmp_path):
     assert status == 1 and 'Traceback' not in errors
     assert f'train: {tmp_path / "data"}: no records, and several processes make none; run the ' \
            'same command with --data_only in one process first' in errors
+
+
+MESSAGE = """
+import sys
+import jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from aw_jax.training.processes import on_first_process
+text = on_first_process(lambda: 'a long path/' * 600 + '\\udcff')
+assert on_first_process(lambda: None) is None and on_first_process(lambda: '') == ''
+print(len(text), text[-6:])
+"""
+
+
+def test_a_long_message_reaches_the_others_whole():
+  address = f'127.0.0.1:{free_port()}'
+  started = [subprocess.Popen(
+    [sys.executable, '-c', MESSAGE, address, str(i)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE, env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'})
+    for i in range(2)]
+  outputs = [process.communicate(timeout=120) for process in started]
+  assert [process.returncode for process in started] == [0, 0], outputs
+  # What is no UTF-8 is spelt out.
+  assert outputs[1][0].splitlines()[-1] == f'{12 * 600 + 6} \\udcff'
