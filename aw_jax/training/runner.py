@@ -52,7 +52,8 @@ def run_stage(
     objective: `(model, params, batch) -> (loss sum, count, metrics)`.
     batch_at: `(step, state) -> (batch, metrics of the batch)`.
     directory: of the stage's checkpoints and metrics.
-    init_params: parameters to start from; fresh ones where None.
+    init_params: parameters to start from, which are taken over: the first step donates them. Fresh
+      ones where None.
     seed: of fresh parameters.
     extra_writers: given the directory, further metrics writers.
   Returns:
@@ -77,8 +78,8 @@ def run_stage(
     opened.enter_context(jax.set_mesh(mesh))
     state, shardings = init_state(model, optimizer, mesh, seed)
     if init_params is not None:
-      # Copied, since the first step donates its state: the caller's parameters stay whole.
-      state = state.replace(params=jax.device_put(init_params, shardings.params, may_alias=False))
+      # Taken over: a copy would stay in memory beside the state as long as the stage runs.
+      state = state.replace(params=jax.device_put(init_params, shardings.params, donate=True))
     step = make_train_step(model, objective, optimizer, mesh, shardings)
 
     def writers(first_step):

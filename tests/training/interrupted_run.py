@@ -9,6 +9,8 @@ import functools
 import os
 import sys
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -97,8 +99,9 @@ def main(workdir: str):
     head_dim=8, mlp_width=24, short_conv_width=3, dtype='float32', query_block=64)
 
   def stage(name, objective, batch_at, params=None):
+    own = params and jax.tree.map(jnp.copy, params)
     return run_stage(name, stage_config(name), model, tokenizer, objective, batch_at,
-                     os.path.join(workdir, name), init_params=params)
+                     os.path.join(workdir, name), init_params=own)
 
   params = stage('next_token', objectives.next_token,
                  lambda step, state: (dialogues(tokenizer, step), {}))
