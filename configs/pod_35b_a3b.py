@@ -43,7 +43,7 @@ def pod(config, chips: int, cpt_rows: int, expert: int, rollout_expert: int, pro
   config.agent.rl.mesh = {
       'data': 1, 'fsdp': chips // (2 * rollout_expert), 'context': 1, 'expert': rollout_expert,
       'tensor': 2}
-  config.agent.rl.update({'tasks': chips // 4, 'group': 8})
+  config.agent.rl.update({'tasks': chips // rollout_expert, 'group': 8})  # two a share of rows
   config.agent.rollout.update({
       'turns': 32, 'max_action': 512, 'max_answer': 4096, 'max_observation': 2048,
       'agent_slots': 32_768, 'world_slots': 131_072})
