@@ -139,15 +139,15 @@ def main(argv):
         more[row] = loss_curve.measure(
           model_config(), torch, batch=_BATCH.value, length=_LENGTH.value,
           steps=_CURVE_STEPS.value, window=_CURVE_WINDOW.value)
-        continue
-      try:
-        measured += measure(row, torch)
-      except MissingProgramError as error:
-        skipped[row] = str(error)
-  report.write(
-    _OUT.value, 'experiments.benchmark',
-    {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(argv[0])},
-    results.hardware(), measured, skipped, **more)
+      else:
+        try:
+          measured += measure(row, torch)
+        except MissingProgramError as error:
+          skipped[row] = str(error)
+      report.write(  # after each row: the next may not fit the machine
+        _OUT.value, 'experiments.benchmark',
+        {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(argv[0])},
+        results.hardware(), measured, skipped, **more)
   for curves in more.values():
     print(loss_curve.table(curves))
   report.show(_OUT.value, measured, skipped)

@@ -68,7 +68,8 @@ def measure_length(
   """Tokens/s and milliseconds of a train step on equally many tokens, in longer and longer rows.
 
   A model with full attention and one with Gated DeltaNet alone, in bfloat16, on one CPU device: a
-  single row cannot be split over two.
+  single row cannot be split over two. Layers are computed again in the backward pass, since the
+  scores of several layers of 16,384 tokens are more than a laptop holds.
 
   Args:
     config: of the model with full attention.
@@ -76,7 +77,7 @@ def measure_length(
     batch_tokens: tokens of a batch.
     repetitions: see `take_turns`.
   """
-  config = jax_systems.with_dtype(config, 'bfloat16')
+  config = dataclasses.replace(jax_systems.with_dtype(config, 'bfloat16'), remat='full')
   systems = {}
   with Process(cpu_devices=1) as process:
     for length in lengths:
