@@ -110,8 +110,7 @@ def kind_for_rows(kind: str, length: int, width: int, dtype: str) -> str:
     ModelConfigError: where `kind` is of kernels that do not take them.
   """
   shares, automatic = partitioning.sequence_shares(), kind == 'auto'
-  if automatic:
-    kind = _AUTO[jax.default_backend()]
+  kind = _on_this_device(kind)
   if kind == 'splash' and not splash.supports(length // shares):
     needs = f'shares of rows in multiples of {splash.MULTIPLE} tokens, not {length // shares}'
   elif kind == 'cudnn' and (
@@ -123,6 +122,10 @@ def kind_for_rows(kind: str, length: int, width: int, dtype: str) -> str:
     return 'blocks'
   raise ModelConfigError(
       f"model.attention_kind: {kind!r} needs {needs}; 'auto' takes what there is")
+
+
+def _on_this_device(kind: str) -> str:
+  return _AUTO[jax.default_backend()] if kind == 'auto' else kind
 
 
 def _visible(segments_BxL, key_segments_BxS, first) -> jax.Array:
@@ -142,9 +145,7 @@ def _attend_plain(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, first
 
 def kept_as_rows(config: ModelConfig) -> bool:
   """Whether a cache has the order of training: for flash attention of cuDNN, and the plain form."""
-  kind = config.attention_kind
-  if kind == 'auto':
-    kind = _AUTO[jax.default_backend()]
+  kind = _on_this_device(config.attention_kind)
   return kind == 'plain' or (
       kind == 'cudnn' and cudnn.supports(config.head_dim, config.cache_dtype))
 
