@@ -161,8 +161,8 @@ def _attend_in_blocks(q_BxLxHxD, k_BxSxKxD, v_BxSxKxD, segments, key_segments, f
   """`block` queries at a time.
 
   Of the softmax only the normaliser is stored; the backward pass makes the probabilities again from
-  it. Where the first query is the row's first, a block reads only the keys up to its own end, half
-  of the work of the full square.
+  it. Where the first query is the row's first, a block reads only the keys up to the end of its
+  group: half of the work of the full square, and of a long row a sixteenth more.
   """
   batch, length, heads, width = q_BxLxHxD.shape
   kv_heads = k_BxSxKxD.shape[2]
@@ -181,16 +181,17 @@ def _attend_blocks(q, k, v, segments, key_segments, first, dtype, block):
 
 def _attend_blocks_forward(q, k, v, segments, key_segments, first, dtype, block):
   q, k, v = (x.astype(dtype) for x in (q, k, v))
-  outputs, normalisers = [], []
-  for queries, keys in _blocks(q.shape[3], k.shape[2], first, block):
-    scores = _scores(q, k, segments, key_segments, first, queries, keys)
+
+  def attend(keys, carry, start, q, segments):
+    scores = _scores(q, k[:, :, :keys], segments, key_segments[:, :keys], first, start)
     largest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    outputs.append(
-        _product('bkgts,bksd->bkgtd', weights.astype(dtype), v[:, :, keys]) / total)
-    normalisers.append(largest + jnp.log(total))
-  out, normaliser = (jnp.concatenate(x, axis=3) for x in (outputs, normalisers))
+    out = _product('bkgts,bksd->bkgtd', weights.astype(dtype), v[:, :, :keys]) / total
+    return carry, (out, largest + jnp.log(total))
+
+  _, (out, normaliser) = _over_blocks(
+      attend, None, (q, segments), (3, 1), k.shape[2], first, block)
   return out, (q, k, v, segments, key_segments, first, out, normaliser)
 
 
@@ -198,34 +199,82 @@ def _attend_blocks_backward(dtype, block, residuals, d_out):
   """With P the probabilities: dV = P'dO, dP = dO V', dS = P (dP - rowsum(dO O)), dQ = dS K."""
   q, k, v, segments, key_segments, first, out, normaliser = residuals
   row_sums = jnp.sum(out * d_out, axis=-1, keepdims=True)
-  d_out = d_out.astype(dtype)
-  d_q, d_k, d_v = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
-  for at, keys in _blocks(q.shape[3], k.shape[2], first, block):
-    scores = _scores(q, k, segments, key_segments, first, at, keys)
-    probabilities = jnp.exp(scores - normaliser[..., at, :])
-    d_probabilities = _product('bkgtd,bksd->bkgts', d_out[..., at, :], v[:, :, keys])
-    d_scores = (probabilities * (d_probabilities - row_sums[..., at, :])).astype(dtype)
-    d_q.append(_product('bkgts,bksd->bkgtd', d_scores, k[:, :, keys]))
-    d_k = d_k.at[:, :, keys].add(_product('bkgts,bkgtd->bksd', d_scores, q[..., at, :]))
-    d_v = d_v.at[:, :, keys].add(
-        _product('bkgts,bkgtd->bksd', probabilities.astype(dtype), d_out[..., at, :]))
-  return jnp.concatenate(d_q, axis=3), d_k, d_v, None, None, None
+
+  def attend(keys, carry, start, q, segments, d_out, normaliser, row_sums):
+    d_k, d_v = carry
+    scores = _scores(q, k[:, :, :keys], segments, key_segments[:, :keys], first, start)
+    probabilities = jnp.exp(scores - normaliser)
+    d_probabilities = _product('bkgtd,bksd->bkgts', d_out, v[:, :, :keys])
+    d_scores = (probabilities * (d_probabilities - row_sums)).astype(dtype)
+    d_q = _product('bkgts,bksd->bkgtd', d_scores, k[:, :, :keys])
+    d_k = d_k.at[:, :, :keys].add(_product('bkgts,bkgtd->bksd', d_scores, q))
+    d_v = d_v.at[:, :, :keys].add(
+        _product('bkgts,bkgtd->bksd', probabilities.astype(dtype), d_out))
+    return (d_k, d_v), (d_q,)
+
+  zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (k, v))
+  of_queries = q, segments, d_out.astype(dtype), normaliser, row_sums
+  (d_k, d_v), (d_q,) = _over_blocks(
+      attend, zeros, of_queries, (3, 1, 3, 3, 3), k.shape[2], first, block)
+  return d_q, d_k, d_v, None, None, None
 
 
 _attend_blocks.defvjp(_attend_blocks_forward, _attend_blocks_backward)
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def _blocks(queries: int, keys: int, first, block: int) -> list[tuple[slice, slice]]:
-  """Which queries and keys belong to each block."""
-  ends = [(start, min(start + block, queries)) for start in range(0, queries, block)]
-  return [(slice(start, end), slice(end if first is None else keys)) for start, end in ends]
+def _over_blocks(attend, carry, of_queries, axes, keys: int, first, block: int):
+  """`attend` of each block of queries, in order.
+
+  The blocks of a group read as many keys, whose number is known when the program is compiled, and
+  follow each other in a loop: XLA's CPU backend works side by side on what depends on nothing else,
+  which for the blocks of a long row takes the memory of all its scores.
+
+  Args:
+    attend: (keys to read, carry, place of the first query, *blocks) -> carry, outputs of [..., T,
+      D] for T queries.
+    carry: for the first block.
+    of_queries: arrays of all queries, and axes: where they have them.
+    keys: of the row.
+    first: place of the first query, None where it is the row's first.
+    block: queries of a block.
+  Returns:
+    The carry after the last block, and the outputs for all queries.
+  """
+  outputs = []
+  for start, size, count in _groups(of_queries[0].shape[axes[0]], block):
+    end = start + size * count
+
+    def one(carry, index, start=start, size=size, end=end):
+      at = start + index * size
+      blocks = (jax.lax.dynamic_slice_in_dim(x, at, size, axis)
+                for x, axis in zip(of_queries, axes, strict=True))
+      return attend(end if first is None else keys, carry, at, *blocks)
+
+    carry, out = jax.lax.scan(one, carry, jnp.arange(count))
+    outputs.append([_joined(x) for x in out])
+  return carry, tuple(jnp.concatenate(x, axis=-2) for x in zip(*outputs, strict=True))
 
 
-def _scores(q_BxKxGxLxD, k_BxKxSxD, segments, key_segments, first, queries: slice, keys: slice
-            ) -> jax.Array:
-  """float32 scores [B, K, G, queries, keys] of a block, masked."""
-  scores = _product('bkgtd,bksd->bkgts', q_BxKxGxLxD[..., queries, :], k_BxKxSxD[:, :, keys])
-  start = queries.start + (0 if first is None else first)
-  visible = _visible(segments[:, queries], key_segments[:, keys], start)
+def _joined(blocks: jax.Array) -> jax.Array:
+  """[..., N T, D] from [N, ..., T, D]."""
+  moved = jnp.moveaxis(blocks, 0, -3)
+  return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+
+
+_GROUPS = 8  # of blocks: each is a part of the program
+
+
+def _groups(queries: int, block: int) -> list[tuple[int, int, int]]:
+  """(first query, queries of a block, blocks) of each group; the last block may be shorter."""
+  whole, rest = divmod(queries, block)
+  each = max(-(-whole // _GROUPS), 1)
+  groups = [(start * block, block, min(each, whole - start)) for start in range(0, whole, each)]
+  return groups + [(whole * block, rest, 1)] * bool(rest)
+
+
+def _scores(q_BxKxGxTxD, k_BxKxSxD, segments_BxT, key_segments_BxS, first, start) -> jax.Array:
+  """float32 scores [B, K, G, T, S], masked, of queries from `start` after the first."""
+  scores = _product('bkgtd,bksd->bkgts', q_BxKxGxTxD, k_BxKxSxD)
+  visible = _visible(segments_BxT, key_segments_BxS, start + (0 if first is None else first))
   return jnp.where(visible[:, None, None], scores, _MASKED)
