@@ -207,16 +207,20 @@ def _attend_blocks_backward(dtype, block, residuals, d_out):
     d_probabilities = _product('bkgtd,bksd->bkgts', d_out, v[:, :, :keys])
     d_scores = (probabilities * (d_probabilities - row_sums)).astype(dtype)
     d_q = _product('bkgts,bksd->bkgtd', d_scores, k[:, :, :keys])
-    d_k = d_k.at[:, :, :keys].add(_product('bkgts,bkgtd->bksd', d_scores, q))
-    d_v = d_v.at[:, :, :keys].add(
-        _product('bkgts,bkgtd->bksd', probabilities.astype(dtype), d_out))
+    # Queries first: XLA's CPU backend transposes the left operand, here the narrow one.
+    d_k = d_k.at[..., :keys].add(_product('bkgtd,bkgts->bkds', q, d_scores))
+    d_v = d_v.at[..., :keys].add(
+        _product('bkgtd,bkgts->bkds', d_out, probabilities.astype(dtype)))
     return (d_k, d_v), (d_q,)
 
-  zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (k, v))
+  zeros = tuple(jnp.zeros(x.swapaxes(2, 3).shape, jnp.float32) for x in (k, v))
   of_queries = q, segments, d_out.astype(dtype), normaliser, row_sums
   (d_k, d_v), (d_q,) = _over_blocks(
       attend, zeros, of_queries, (3, 1, 3, 3, 3), k.shape[2], first, block)
-  return d_q, d_k, d_v, None, None, None
+  # XLA's CPU backend has no product of bfloat16 with a transposed result, into which it would make
+  # that of a single block.
+  d_k, d_v = jax.lax.optimization_barrier((d_k, d_v))
+  return d_q, d_k.swapaxes(2, 3), d_v.swapaxes(2, 3), None, None, None
 
 
 _attend_blocks.defvjp(_attend_blocks_forward, _attend_blocks_backward)

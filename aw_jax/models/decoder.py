@@ -248,10 +248,10 @@ class Decoder(nn.Module):
     return tuple(table[positions_BxT] for table in tables)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
-    """float32[..., V] from hidden states of `hidden` or `extend`."""
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    out = contract('te,ve->tv', flat, self._output_table(), self.config.dtype)
-    return out.reshape(*hidden.shape[:-1], -1)
+    """float32[..., V] from hidden states of `hidden` or `extend`, [B, E] or [B, T, E]."""
+    # Not flattened: over two axes, the sum of the gradient takes half the time on a CPU.
+    spec = 'be,ve->bv' if hidden.ndim == 2 else 'bte,ve->btv'
+    return contract(spec, hidden, self._output_table(), self.config.dtype)
 
   def target_logprobs(self, hidden_BxTxE: jax.Array, targets_BxT: jax.Array
                       ) -> tuple[jax.Array, jax.Array]:

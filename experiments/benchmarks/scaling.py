@@ -15,9 +15,6 @@ from experiments.benchmarks import jax_systems
 from experiments.benchmarks.processes import Process
 from experiments.benchmarks.timing import Measured, take_turns
 
-# Rows are attended to in at most so many blocks of queries: each is a part of the program.
-_MOST_BLOCKS = 32
-
 
 def repeated(step: Callable[..., Any], times: int, amount: int, *inputs: Any
              ) -> Callable[[], int]:
@@ -82,9 +79,7 @@ def measure_length(
   with Process(cpu_devices=1) as process:
     for length in lengths:
       rows = batch_tokens // length
-      block = max(config.query_block, -(-length // _MOST_BLOCKS))
-      attention = dataclasses.replace(config, query_block=block)
-      models = {'attention': attention, 'delta_net': jax_systems.with_delta_net(config)}
+      models = {'attention': config, 'delta_net': jax_systems.with_delta_net(config)}
       for mixer, model in models.items():
         name = f'{mixer}, {rows} x {length}'
         step = process.make(name, 'jax_systems.train_step', model)

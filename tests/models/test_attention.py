@@ -53,6 +53,31 @@ def test_plain_and_blocks_are_the_textbook_form(ids, block):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+SEGMENTS = np.array([[1] * 100 + [2] * 28 + [3] * 100 + [0] * 28, [1] * 256], np.int32)
+
+
+@pytest.mark.parametrize('block', [256, 100, 16])  # one; two and a shorter one; groups of two
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-4), ('bfloat16', 3e-2)])
+def test_gradients_of_blocks_are_those_of_the_plain_form(block, dtype, tolerance):
+  arrays = inputs(2, 256, 4, 2, 32)
+  found, expected = (value_and_gradients(
+    lambda *x, kind=kind: attend_packed(*x, SEGMENTS, kind=kind, dtype=dtype, block=block), arrays)
+    for kind in ('blocks', 'plain'))
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+def test_blocks_of_a_long_row_do_not_hold_all_scores():
+  length, heads = 4096, 4
+  q, k, v = (jax.ShapeDtypeStruct((1, length, heads, 32), 'float32') for _ in range(3))
+  segments = np.ones((1, length), np.int32)
+  memory = jax.jit(jax.grad(lambda *x: jnp.sum(attend_packed(
+    *x, segments, kind='blocks', dtype='float32', block=64)), argnums=(0, 1, 2))).lower(
+      q, k, v).compile().memory_analysis()
+  scores = 4 * heads * length**2 / 2
+  assert memory.temp_size_in_bytes < scores / 2
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=100), min_size=1, max_size=2))
 def test_bounds_of_segments_are_those_of_a_loop(rows):
@@ -66,9 +91,6 @@ def test_bounds_of_segments_are_those_of_a_loop(rows):
       counts = [count for _, count in runs]
       assert lengths[row].tolist() == counts + [-1] * (64 - len(runs))
       assert starts[row].tolist() == [0, *np.cumsum(counts[:-1])] + [-1] * (64 - len(runs))
-
-
-SEGMENTS = np.array([[1] * 100 + [2] * 28 + [3] * 100 + [0] * 28, [1] * 256], np.int32)
 
 
 def test_splash_is_the_plain_form():
