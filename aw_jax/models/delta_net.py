@@ -189,11 +189,40 @@ def _states_before(state_BxHxKxX: jax.Array, segment_ids_BxT: jax.Array) -> jax.
 def unit_triangular_inverse(lower_CxC: jax.Array) -> jax.Array:
   """(I + A)^-1 for the strictly lower triangles A of [..., C, C]; the rest is not looked at.
 
-  By blocks that double: with D the inverse of the diagonal blocks and O what stands below them in
-  blocks of twice the size, theirs is D - D O D. As stable as forward substitution, which powers of
-  A are not. Matrix products alone: jaxlib's batched triangular solve waits for its own thread pool,
-  and two CPU devices that do so never end.
+  By blocks that double: with D and E the inverses of two neighbouring diagonal blocks and O what
+  stands below D and left of E, that of the block of both has -E O D below. As stable as forward
+  substitution, which powers of A are not. Matrix products alone: jaxlib's batched triangular solve
+  waits for its own thread pool, and two CPU devices that do so never end.
   """
+  size = lower_CxC.shape[-1]
+  block = min(_SMALL, size)
+  count = 1 << (-(-size // block) - 1).bit_length()
+  missing = count * block - size
+  lower = jnp.pad(lower_CxC, [(0, 0)] * (lower_CxC.ndim - 2) + [(0, missing)] * 2)
+  inverse = _small_inverse(_diagonal_blocks(lower, block))
+  while inverse.shape[-1] < lower.shape[-1]:
+    block = inverse.shape[-1]
+    first, second = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
+    below = _diagonal_blocks(lower, 2 * block)[..., block:, :block]
+    corner = -_product(_product(second, below), first)
+    inverse = jnp.concatenate([
+        jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
+        jnp.concatenate([corner, second], axis=-1)], axis=-2)
+  return inverse[..., 0, :size, :size]
+
+
+_SMALL = 16  # products of smaller blocks would cost more to start than to make of larger ones
+
+
+def _diagonal_blocks(x_CxC: jax.Array, block: int) -> jax.Array:
+  """[..., C / block, block, block]."""
+  count = x_CxC.shape[-1] // block
+  x = x_CxC.reshape(*x_CxC.shape[:-2], count, block, count, block)
+  return jnp.stack([x[..., i, :, i, :] for i in range(count)], axis=-3)
+
+
+def _small_inverse(lower_CxC: jax.Array) -> jax.Array:
+  """`unit_triangular_inverse` by whole products: D - D O D, with O what is below in the pairs."""
   size = lower_CxC.shape[-1]
   row, column = np.arange(size)[:, None], np.arange(size)
   inverse, block = jnp.broadcast_to(jnp.eye(size), lower_CxC.shape), 1
