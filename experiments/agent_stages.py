@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import tqdm
 
 from aw_jax import partitioning
@@ -58,7 +59,7 @@ def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
   """Group-relative policy gradient in `config.world`. Returns the parameters."""
   c = config.agent.rl
   params, model, tokenizer = load_params(
-      agent_directory(workdir, 'imitation', seed), partitioning.make_mesh(**c.mesh))
+      agent_directory(workdir, 'imitation', seed), _rollout_mesh(config))
 
   def tasks(index: int) -> list[Task]:
     # Of one domain: a rollout lasts as long as its longest episode, and domains differ in that.
@@ -92,6 +93,11 @@ def rollout_config(config, group: int) -> RolloutConfig:
   return RolloutConfig(group=group, thinking=config.agent.thinking, **config.agent.rollout)
 
 
+def _rollout_mesh(config) -> jax.sharding.Mesh:
+  """Where agents and world models play: that of the agents' training."""
+  return partitioning.make_mesh(**config.agent.rl.mesh)
+
+
 @contextlib.contextmanager
 def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: Tokenizer,
                tasks_at_a_time: int) -> Iterator[World]:
@@ -109,7 +115,8 @@ def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: T
                        config.agent.environments)
       stack.callback(real.close)
     if kind != 'real':
-      world_params, world_model, _ = load_params(os.path.join(workdir, config.agent.world_model))
+      world_params, world_model, _ = load_params(
+          os.path.join(workdir, config.agent.world_model), _rollout_mesh(config))
       imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, tasks_at_a_time,
                                templates.STAGE_TEMPLATES[config.agent.world_model][0])
     yield MixedWorld(real, imagined) if real and imagined else real or imagined
@@ -134,17 +141,19 @@ def play_held_out(config, workdir: str, seed: int) -> dict[str, list[float]]:
   The same tasks and sampling temperature throughout; the trajectories are kept in
   {workdir}/evaluation/agent_{world}_{seed}_*.jsonl.
   """
-  before, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed))
-  after, _, _ = load_params(agent_directory(workdir, config.world, seed))
+  mesh = _rollout_mesh(config)
+  before, model, tokenizer = load_params(agent_directory(workdir, 'imitation', seed), mesh)
+  after, _, _ = load_params(agent_directory(workdir, config.world, seed), mesh)
   tasks = held_out_tasks(config)
   temperature, at_a_time = config.agent.evaluation_temperature, config.agent.environments
   played: dict[str, list[Trajectory]] = {}
-  with open_world(config, workdir, 'real', model, tokenizer, at_a_time) as real:
-    for name, params in (('real_before', before), ('real_after', after)):
-      played[name] = _play_all(real, params, tasks, seed, temperature, name, at_a_time)
-  with open_world(config, workdir, 'imagined', model, tokenizer, at_a_time) as imagined:
-    played['imagined'] = _play_all(
-        imagined, after, tasks, seed, temperature, 'imagined', at_a_time)
+  with jax.set_mesh(mesh):
+    with open_world(config, workdir, 'real', model, tokenizer, at_a_time) as real:
+      for name, params in (('real_before', before), ('real_after', after)):
+        played[name] = _play_all(real, params, tasks, seed, temperature, name, at_a_time)
+    with open_world(config, workdir, 'imagined', model, tokenizer, at_a_time) as imagined:
+      played['imagined'] = _play_all(
+          imagined, after, tasks, seed, temperature, 'imagined', at_a_time)
   played['w2r'] = replay_all(played['imagined'])
   for name, trajectories in played.items():
     _write_trajectories(episodes_path(workdir, config.world, seed, name), trajectories)
