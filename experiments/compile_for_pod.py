@@ -112,7 +112,8 @@ def policy_batch(stage: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, Any]
   shapes = {
       'prompts': ((count, stage.max_prompt), jnp.int32), 'prompt_lengths': ((count,), jnp.int32),
       'completions': (completions, jnp.int32), 'completion_lengths': ((count, group), jnp.int32),
-      'sampled_logprobs': (completions, jnp.float32), 'advantages': ((count, group), jnp.float32)}
+      'sampled_logprobs': (completions, jnp.float32), 'advantages': ((count, group), jnp.float32),
+      'weights': ((count, group), jnp.float32)}
   return {name: struct(shape, dtype, mesh) for name, (shape, dtype) in shapes.items()}
 
 

@@ -76,12 +76,15 @@ def group_policy_batch(prompt=12):
   return {
     'prompts': rows(8, prompt), 'prompt_lengths': rows(8, low=1, high=prompt + 1),
     'completions': rows(8, 2, 6), 'completion_lengths': rows(8, 2, low=0, high=7),
-    'sampled_logprobs': logprobs(8, 2, 6), 'advantages': logprobs(8, 2) + 3}
+    'sampled_logprobs': logprobs(8, 2, 6), 'advantages': logprobs(8, 2) + 3,
+    'weights': np.repeat(rows(8, low=0, high=2)[:, None], 2, 1).astype(np.float32),
+    'trainer_logprobs': logprobs(8, 2, 6) + 0.1, 'reference_logprobs': logprobs(8, 2, 6) - 0.2}
 
 
 def episode_policy_batch():
   return {'tokens': rows(8, 16), 'speaker': rows(8, 16, high=2).astype(bool),
-          'sampled_logprobs': logprobs(8, 16), 'advantages': logprobs(8) + 3}
+          'sampled_logprobs': logprobs(8, 16), 'advantages': logprobs(8) + 3,
+          'weights': np.ones(8, np.float32)}
 
 
 def next_token_of_a_large_vocabulary(model, params, batch):

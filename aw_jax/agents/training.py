@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from aw_jax.agents.worlds import World
-from aw_jax.training.objectives import group_advantages
-from aw_jax.training.reinforcement import OnPolicyBatches
+from aw_jax.training.objectives import informative
+from aw_jax.training.reinforcement import OnPolicyBatches, compared
 from aw_jax.trajectories import Task
 
 
@@ -38,11 +38,11 @@ class EpisodeBatches(OnPolicyBatches):
     batch = {
         'tokens': episodes.tokens, 'speaker': episodes.speaker,
         'sampled_logprobs': episodes.logprobs,
-        'advantages': group_advantages(rewards).reshape(-1),
+        **{name: values.reshape(-1) for name, values in compared(rewards).items()},
     }
     metrics = {
         'reward': float(rewards.mean()),
-        'zero_variance_groups': float((rewards.std(axis=1) < 1e-6).mean()),
+        'zero_variance_groups': float(1 - informative(rewards).mean()),
         'turns': float(np.mean([len(t.turns) for t in episodes.trajectories])),
         'submitted': float(np.mean([t.submission is not None for t in episodes.trajectories])),
     }

@@ -59,7 +59,7 @@ class ModelConfig:
     attention_kind: how whole rows are attended: 'blocks' of queries (any device), flash attention
       of 'cudnn' (GPU) or 'splash' (TPU), the 'plain' form with all scores at once; 'auto' takes the
       first three by device.
-    query_block: queries attended at a time by 'blocks', which bounds the memory of attention scores.
+    query_block: queries attended at a time by 'blocks': bounds the memory of attention scores.
     scan_decode: whether tokens are read into a cache by a loop over the repeated pattern instead of
       layer by layer. Programs of large models compile in a fraction of the time; each layer's cache
       is then copied at every token.

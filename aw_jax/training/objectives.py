@@ -149,46 +149,88 @@ def group_advantages(rewards_NxG: np.ndarray, normalise: bool = True) -> np.ndar
   return centred.astype(np.float32)
 
 
-def policy_loss(logprobs: jax.Array, sampled_logprobs: jax.Array, advantages: jax.Array,
-                mask: jax.Array, *, clip: float, ratio: str = 'sequence'
+# The most that a sample weighs more because the trainer finds it likelier than the sampler did.
+_MOST_CORRECTION = 2.0
+
+
+def informative(rewards_NxG: np.ndarray) -> np.ndarray:
+  """bool[N]: groups whose rewards differ; the others teach nothing and are left out of the loss."""
+  return np.asarray(rewards_NxG, np.float64).std(axis=-1) > 1e-6
+
+
+def policy_loss(logprobs: jax.Array, batch: dict[str, jax.Array], mask: jax.Array, *, clip: float,
+                ratio: str = 'sequence', kl_weight: float = 0.0
                 ) -> tuple[jax.Array, jax.Array, Metrics]:
   """Clipped policy gradient.
 
   'sequence' is GSPO (PAPER.md section 5): one length-normalised importance ratio a sequence,
-  s = exp(mean_t(log p - log p_sampled)). 'token' is GRPO: one ratio a token, token mean.
+  s = exp(mean_t(log p - log p_old)). 'token' is GRPO: one ratio a token, token mean. p_old are the
+  sampler's probabilities, so that the ratio corrects for what sampler and trainer differ in; where
+  the batch has the trainer's own from before the first update, those, and each ratio is weighted by
+  the truncated min(p_old / p_sampled, 2) instead: a clipped ratio should tell of the update alone.
 
   Args:
     logprobs: float32[..., C] under the parameters being trained.
-    sampled_logprobs: float32[..., C] under those that sampled.
-    advantages: float32[...] of each sequence.
+    batch: `sampled_logprobs` float32[..., C], under those that sampled; `advantages` float32[...]
+      of each sequence; `weights` float32[...], 0 for sequences that are left out; where wanted
+      `trainer_logprobs` float32[..., C], and `reference_logprobs` of the model that the policy
+      should stay near.
     mask: bool[..., C], the sampled tokens.
     clip: the ratio is kept within [1 - clip, 1 + clip] where that lowers the objective.
     ratio: 'sequence' or 'token'.
+    kl_weight: of the divergence from the reference, KL(p | p_reference), by the estimator
+      r - log r - 1 with r = p_reference / p: never negative, zero where the two agree.
   Returns:
     Loss sum, count (sequences that have a token, or tokens), metrics.
   """
-  lengths = jnp.sum(mask, axis=-1)
-  difference = jnp.where(mask, logprobs - sampled_logprobs, 0.0)
+  sampled, advantages = batch['sampled_logprobs'], batch['advantages']
+  old = batch.get('trainer_logprobs', sampled)
+  lengths, tokens = jnp.sum(mask, axis=-1), jnp.sum(mask)
+
+  def each(of_tokens):  # of what has a ratio: the mean of a sequence, or every token's
+    of_tokens = jnp.where(mask, of_tokens, 0.0)
+    if ratio == 'token':
+      return of_tokens
+    return jnp.sum(of_tokens, axis=-1) / jnp.maximum(lengths, 1)
+
   if ratio == 'sequence':
-    log_ratio, weights = jnp.sum(difference, axis=-1) / jnp.maximum(lengths, 1), lengths > 0
+    weights = batch['weights'] * (lengths > 0)
   else:
-    log_ratio, weights, advantages = difference, mask, advantages[..., None]
-  importance_ratio = jnp.exp(log_ratio)
+    weights, advantages = batch['weights'][..., None] * mask, advantages[..., None]
+  importance_ratio = jnp.exp(each(logprobs - old))
   clipped = jnp.clip(importance_ratio, 1 - clip, 1 + clip)
   objective = jnp.minimum(importance_ratio * advantages, clipped * advantages)
   count = jnp.sum(weights)
-  tokens = jnp.sum(mask)
   metrics = {
       'importance_ratio': (jnp.sum(weights * importance_ratio), count),
       'clip_fraction': (jnp.sum(weights * (importance_ratio * advantages > objective)), count),
-      'logprob_gap': (jnp.sum(jnp.abs(difference)), tokens),
+      'logprob_gap': (jnp.sum(jnp.abs(jnp.where(mask, logprobs - sampled, 0.0))), tokens),
       'entropy_estimate': (-jnp.sum(jnp.where(mask, logprobs, 0.0)), tokens),
   }
+  if 'trainer_logprobs' in batch:
+    correction = jnp.minimum(jnp.exp(each(old - sampled)), _MOST_CORRECTION)
+    objective *= correction
+    metrics['sampler_gap'] = jnp.sum(jnp.abs(jnp.where(mask, old - sampled, 0.0))), tokens
+    metrics['sampler_correction'] = jnp.sum(weights * correction), count
+  if 'reference_logprobs' in batch:
+    log_r = jnp.where(mask, batch['reference_logprobs'] - logprobs, 0.0)
+    divergence = each(jnp.exp(log_r) - log_r - 1)
+    objective -= kl_weight * divergence
+    metrics['kl'] = jnp.sum(weights * divergence), count
   return -jnp.sum(weights * objective), count, metrics
 
 
+def group_logprobs(model: Decoder, params: Any, batch: dict[str, jax.Array],
+                   whole_rows: bool = False) -> jax.Array:
+  """float32[N, G, C] of a batch's completions; arguments as of `group_policy`."""
+  read = completion_logprobs_in_rows if whole_rows else completion_logprobs
+  return read(model, params, *(batch[name] for name in (
+      'prompts', 'prompt_lengths', 'completions', 'completion_lengths')))
+
+
 def group_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
-                 ratio: str, whole_rows: bool = False) -> tuple[jax.Array, jax.Array, Metrics]:
+                 ratio: str, kl_weight: float = 0.0, whole_rows: bool = False
+                 ) -> tuple[jax.Array, jax.Array, Metrics]:
   """`policy_loss` of sampled completions of shared prompts: the world model's RL stage.
 
   Mixtures of experts get no load-balance loss here, nor from `episode_policy`: what moves the
@@ -196,18 +238,13 @@ def group_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, cl
 
   Args:
     batch: `prompts` int32[N, P], `prompt_lengths` int32[N], `completions` int32[N, G, C],
-      `completion_lengths` int32[N, G], `sampled_logprobs` float32[N, G, C],
-      `advantages` float32[N, G].
+      `completion_lengths` int32[N, G], and what `policy_loss` takes, of [N, G] sequences.
     whole_rows: whether each sample is a row with its prompt, for prompts too long for one device;
       else a prompt is read once for its group.
   """
-  read = completion_logprobs_in_rows if whole_rows else completion_logprobs
-  logprobs = read(
-      model, params, batch['prompts'], batch['prompt_lengths'], batch['completions'],
-      batch['completion_lengths'])
+  logprobs = group_logprobs(model, params, batch, whole_rows)
   mask = jnp.arange(logprobs.shape[-1]) < batch['completion_lengths'][..., None]
-  return policy_loss(logprobs, batch['sampled_logprobs'], batch['advantages'], mask, clip=clip,
-                     ratio=ratio)
+  return policy_loss(logprobs, batch, mask, clip=clip, ratio=ratio, kl_weight=kl_weight)
 
 
 def episode_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, clip: float,
@@ -216,8 +253,8 @@ def episode_policy(model: Decoder, params: Any, batch: dict[str, jax.Array], *, 
 
   Args:
     batch: `tokens` int32[B, L], `speaker` bool[B, L] (the agent's tokens), `sampled_logprobs`
-      float32[B, L], `advantages` float32[B].
+      float32[B, L], `advantages` and `weights` float32[B].
   """
   logprobs, _ = sequence_logprobs(model, params, batch['tokens'])
-  return policy_loss(logprobs, batch['sampled_logprobs'][:, 1:], batch['advantages'],
-                     batch['speaker'][:, 1:], clip=clip, ratio=ratio)
+  said = {**batch, 'sampled_logprobs': batch['sampled_logprobs'][:, 1:]}
+  return policy_loss(logprobs, said, batch['speaker'][:, 1:], clip=clip, ratio=ratio)

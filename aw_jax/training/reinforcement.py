@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import generate
 from aw_jax.sampling.sampler import pad_prompts
 from aw_jax.tokenizer import IM_END, Tokenizer
-from aw_jax.training.objectives import group_advantages
+from aw_jax.training.objectives import group_advantages, group_logprobs, informative
 from aw_jax.training.state import TrainState
 
 RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], np.ndarray]
@@ -55,6 +56,9 @@ class OnPolicyBatches(abc.ABC):
     """Batch number `index`, rows in front, and its metrics, sampled from `params`."""
 
 
+_logprobs = jax.jit(group_logprobs, static_argnames=('model', 'whole_rows'))
+
+
 @dataclasses.dataclass(kw_only=True)
 class GroupSampler(OnPolicyBatches):
   """Batches of `objectives.group_policy`, for GSPO and GRPO.
@@ -69,6 +73,12 @@ class GroupSampler(OnPolicyBatches):
     max_prompt: prompts are padded to it; fixes the compiled shape.
     temperature: of sampling.
     seed: of the sampling noise.
+    parts: of the prompts, sampled one after the other: the rewards of one are computed while the
+      device samples the next, which pays where a judge is slow. Divides their number.
+    correct_gap: whether the trainer reads the samples before the first update, so that what it and
+      the sampler differ in is corrected for apart from the update (`objectives.policy_loss`).
+    reference_params: of the model that the policy should stay near; None where there is none.
+    whole_rows: how those two read, see `objectives.group_policy`.
   """
 
   model: ModelConfig
@@ -81,16 +91,40 @@ class GroupSampler(OnPolicyBatches):
   temperature: float
   updates_per_batch: int
   seed: int
+  parts: int = 1
+  correct_gap: bool = False
+  reference_params: Any = None
+  whole_rows: bool = False
 
   def sample(self, index, params):
     records = self.records(index)
+    if len(records) % self.parts:
+      raise BatchError(f'sampling in {self.parts} parts does not divide {len(records)} prompts')
+    size = len(records) // self.parts
+    parts = [records[start:start + size] for start in range(0, len(records), size)]
+    key = jax.random.fold_in(jax.random.key(self.seed), index)
+    # Dispatched before the first is judged: the device goes on while the host reads and judges.
+    turns = [self._generate(params, part, jax.random.fold_in(key, i) if i else key)
+             for i, part in enumerate(parts)]
+    judged = [self._judge(part, *turn) for part, turn in zip(parts, turns, strict=True)]
+    batch = {name: np.concatenate([part[name] for part, _ in judged]) for name in judged[0][0]}
+    metrics = {name: float(np.mean([found[name] for _, found in judged])) for name in judged[0][1]}
+    readers = {'trainer_logprobs': params if self.correct_gap else None,
+               'reference_logprobs': self.reference_params}
+    read = functools.partial(_logprobs, Decoder(self.model), whole_rows=self.whole_rows)
+    return batch | {name: np.asarray(read(reader, batch)) for name, reader in readers.items()
+                    if reader is not None}, metrics
+
+  def _generate(self, params, records, key):
     prompts, lengths = pad_prompts(
         [record['prompt'] for record in records], len(records), self.max_prompt)
-    turn = jax.device_get(generate(
-        Decoder(self.model), params, prompts, lengths,
-        jax.random.fold_in(jax.random.key(self.seed), index), group=self.group,
+    return prompts, lengths, generate(
+        Decoder(self.model), params, prompts, lengths, key, group=self.group,
         stop=self.tokenizer.special(IM_END), max_tokens=self.max_tokens,
-        temperature=self.temperature))
+        temperature=self.temperature)
+
+  def _judge(self, records, prompts, lengths, turn) -> tuple[dict[str, Any], dict[str, float]]:
+    turn = jax.device_get(turn)
     repeated = [record for record in records for _ in range(self.group)]
     texts = [self.tokenizer.decode(turn.tokens[row, :turn.lengths[row]])
              for row in range(len(repeated))]
@@ -100,14 +134,18 @@ class GroupSampler(OnPolicyBatches):
         'prompts': prompts, 'prompt_lengths': lengths,
         'completions': turn.tokens.reshape(*shape, -1),
         'completion_lengths': turn.lengths.reshape(shape),
-        'sampled_logprobs': turn.logprobs.reshape(*shape, -1),
-        'advantages': group_advantages(rewards),
-    }
+        'sampled_logprobs': turn.logprobs.reshape(*shape, -1), **compared(rewards)}
     metrics = {
         'reward': float(rewards.mean()),
         'reward_deviation': float(rewards.std(axis=1).mean()),
-        'zero_variance_groups': float((rewards.std(axis=1) < 1e-6).mean()),
+        'zero_variance_groups': float(1 - informative(rewards).mean()),
         'completion_tokens': float(turn.lengths.mean()),
         'unfinished': float(1 - turn.stopped.mean()),
     }
     return batch, metrics
+
+
+def compared(rewards_NxG: np.ndarray) -> dict[str, np.ndarray]:
+  """Rewards of groups as `policy_loss` takes them: `advantages` and `weights`, float32[N, G]."""
+  weights = np.repeat(informative(rewards_NxG)[:, None], rewards_NxG.shape[1], axis=1)
+  return {'advantages': group_advantages(rewards_NxG), 'weights': weights.astype(np.float32)}

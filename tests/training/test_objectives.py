@@ -108,7 +108,8 @@ def completions(seed=0):
     'completions': random_tokens(3, 2, 5, seed=seed + 1),
     'completion_lengths': np.array([[5, 0], [3, 1], [2, 4]], np.int32),
     'sampled_logprobs': rng.normal(-2, 0.3, (3, 2, 5)).astype(np.float32),
-    'advantages': rng.normal(size=(3, 2)).astype(np.float32)}
+    'advantages': rng.normal(size=(3, 2)).astype(np.float32),
+    'weights': np.ones((3, 2), np.float32)}
 
 
 def alone(batch, n, g):
@@ -190,30 +191,50 @@ def test_equal_rewards_have_no_advantage(reward, group):
 CLIP = 0.2
 
 
-def gspo(logprobs, sampled, advantages, mask, clip):
-  """Sum over sequences of -min(s A, clip(s) A), s the length-normalised ratio; and the count."""
+def one(log_ratio, advantage, correction, divergence, clip):
+  """What one ratio adds to the loss."""
+  ratio = math.exp(log_ratio)
+  kept = min(max(ratio, 1 - clip), 1 + clip)
+  return -min(ratio * advantage, kept * advantage) * correction + KL * divergence
+
+
+def gspo(logprobs, sampled, advantages, mask, clip, old=None, reference=None, weights=None):
+  """Sum over sequences of -min(s A, clip(s) A), s the length-normalised ratio; and the count.
+
+  With `old`, ratios are to those, and each is weighted by min(old / sampled, 2); with `reference`
+  the divergence from it is added.
+  """
   total, count = 0.0, 0
   for row in range(len(advantages)):
     own = [t for t in range(mask.shape[1]) if mask[row, t]]
-    if own:
-      s = math.exp(sum(logprobs[row, t] - sampled[row, t] for t in own) / len(own))
-      kept = min(max(s, 1 - clip), 1 + clip)
-      total -= min(s * advantages[row], kept * advantages[row])
-      count += 1
-  return total, count
-
-
-def grpo(logprobs, sampled, advantages, mask, clip):
-  """The same with one ratio a token, summed over tokens."""
-  total, count = 0.0, 0
-  for row, t in zip(*np.nonzero(mask), strict=True):
-    ratio = math.exp(logprobs[row, t] - sampled[row, t])
-    kept = min(max(ratio, 1 - clip), 1 + clip)
-    total -= min(ratio * advantages[row], kept * advantages[row])
+    if not own or (weights is not None and not weights[row]):
+      continue
+    mean = lambda values, own=own: sum(values[t] for t in own) / len(own)
+    base = sampled if old is None else old
+    correction = min(math.exp(mean(base[row] - sampled[row])), 2)
+    log_r = 0 * logprobs[row] if reference is None else reference[row] - logprobs[row]
+    total += one(mean(logprobs[row] - base[row]), advantages[row], correction,
+                 mean(np.exp(log_r) - log_r - 1), clip)
     count += 1
   return total, count
 
 
+def grpo(logprobs, sampled, advantages, mask, clip, old=None, reference=None, weights=None):
+  """The same with one ratio a token, summed over tokens."""
+  total, count = 0.0, 0
+  for row, t in zip(*np.nonzero(mask), strict=True):
+    if weights is not None and not weights[row]:
+      continue
+    base = sampled if old is None else old
+    correction = min(math.exp(base[row, t] - sampled[row, t]), 2)
+    log_r = 0.0 if reference is None else reference[row, t] - logprobs[row, t]
+    total += one(logprobs[row, t] - base[row, t], advantages[row], correction,
+                 math.exp(log_r) - log_r - 1, clip)
+    count += 1
+  return total, count
+
+
+KL = 0.3
 REFERENCES = {'sequence': gspo, 'token': grpo}
 
 
@@ -229,6 +250,12 @@ def policy_inputs():
   return logprobs, sampled, advantages, mask
 
 
+def as_batch(sampled, advantages, **more):
+  batch = {'sampled_logprobs': sampled, 'advantages': advantages,
+           'weights': np.ones(len(advantages)), **more}
+  return {name: jnp.asarray(values, jnp.float32) for name, values in batch.items()}
+
+
 @pytest.mark.parametrize('ratio', REFERENCES)
 def test_policy_loss_and_gradient(ratio):
   logprobs, sampled, advantages, mask = policy_inputs()
@@ -236,8 +263,7 @@ def test_policy_loss_and_gradient(ratio):
 
   def loss(x):
     total, count, metrics = objectives.policy_loss(
-      x, jnp.asarray(sampled, jnp.float32), jnp.asarray(advantages, jnp.float32), mask, clip=CLIP,
-      ratio=ratio)
+      x, as_batch(sampled, advantages), mask, clip=CLIP, ratio=ratio)
     return total, (count, metrics)
 
   (total, (count, metrics)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
@@ -260,6 +286,45 @@ def test_policy_loss_and_gradient(ratio):
   gap, tokens = metrics['logprob_gap']
   assert int(tokens) == mask.sum()
   assert float(gap) == pytest.approx(np.abs(logprobs - sampled)[mask].sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize('ratio', REFERENCES)
+def test_correction_divergence_and_what_is_left_out(ratio):
+  logprobs, sampled, advantages, mask = policy_inputs()
+  rng = np.random.default_rng(1)
+  old = sampled + rng.normal(0, 0.6, sampled.shape)  # corrections on both sides of 2
+  reference = logprobs + rng.normal(0, 0.5, sampled.shape)
+  weights = np.array([1, 0, 1, 1, 1, 1, 0, 1])
+  expected = functools.partial(
+    REFERENCES[ratio], sampled=sampled, advantages=advantages, mask=mask, clip=CLIP, old=old,
+    reference=reference, weights=weights)
+
+  def loss(x):
+    total, count, metrics = objectives.policy_loss(
+      x, as_batch(sampled, advantages, weights=weights, trainer_logprobs=old,
+                  reference_logprobs=reference), mask, clip=CLIP, ratio=ratio, kl_weight=KL)
+    return total, (count, metrics)
+
+  (total, (count, metrics)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+    jnp.asarray(logprobs, jnp.float32))
+  assert (float(total), int(count)) == (pytest.approx(expected(logprobs)[0], rel=1e-5),
+                                        expected(logprobs)[1])
+  numerical = np.zeros_like(logprobs)
+  for index in np.ndindex(logprobs.shape):
+    step = np.zeros_like(logprobs)
+    step[index] = 1e-5
+    numerical[index] = (expected(logprobs + step)[0] - expected(logprobs - step)[0]) / 2e-5
+  np.testing.assert_allclose(gradient, numerical, rtol=1e-3, atol=1e-5)
+  assert not np.asarray(gradient)[[1, 6]].any()
+  gap, tokens = metrics['sampler_gap']
+  assert float(gap) == pytest.approx(np.abs(old - sampled)[mask].sum(), rel=1e-4)
+  assert int(tokens) == mask.sum()
+  assert float(metrics['kl'][0]) > 0
+
+
+def test_informative_groups():
+  rewards = np.array([[0.5, 0.5], [5.2, 5.2], [0.0, 1.0]], np.float32)
+  assert objectives.informative(rewards).tolist() == [False, False, True]
 
 
 def test_equal_rewards_teach_nothing():
@@ -303,7 +368,7 @@ def test_episode_policy_counts_the_agents_tokens_alone():
   sampled = rng.normal(-2, 0.3, (4, 12)).astype(np.float32)
   advantages = rng.normal(size=4).astype(np.float32)
   batch = {'tokens': tokens, 'speaker': speaker, 'sampled_logprobs': sampled,
-           'advantages': advantages}
+           'advantages': advantages, 'weights': np.ones(4, np.float32)}
   total, count, _ = jax.jit(functools.partial(
     objectives.episode_policy, MODEL, clip=CLIP, ratio='token'))(params(), batch)
   logprobs = np.zeros((4, 12))

@@ -48,11 +48,11 @@ class Setting:
     self.asked.append(([*texts], [record['name'] for record in records]))
     return np.array([len(text) for text in texts], np.float64)
 
-  def sampler(self, seed=0, updates=1):
+  def sampler(self, seed=0, updates=1, **more):
     return GroupSampler(
       model=self.config, tokenizer=self.tokenizer, records=self.records, reward=self.reward,
       group=GROUP, max_tokens=MAX_TOKENS, max_prompt=16, temperature=1.0,
-      updates_per_batch=updates, seed=seed)
+      updates_per_batch=updates, seed=seed, **more)
 
 
 def state(config, seed=0):
@@ -86,6 +86,46 @@ def test_a_batch_holds_what_was_sampled(setting, config, tokenizer):
   stop = tokenizer.special(IM_END)
   ended = [stop in row[:count].tolist() for row, count in zip(said, lengths, strict=True)]
   assert metrics['unfinished'] == pytest.approx(1 - np.mean(ended))
+
+
+def test_groups_of_equal_rewards_weigh_nothing(setting, config):
+  sampler = setting.sampler()
+  sampler.reward = lambda texts, records: [
+    float(i) if record['name'].endswith('.9') else 1.0
+    for i, record in enumerate(records)]
+  batch, metrics = sampler(0, state(config))
+  np.testing.assert_array_equal(batch['weights'], [[0] * GROUP, [1] * GROUP, [0] * GROUP])
+  assert metrics['zero_variance_groups'] == pytest.approx(2 / 3)
+
+
+def test_parts_are_judged_in_order_and_sampled_apart(setting, config):
+  setting.asked.clear()
+  batch, metrics = setting.sampler(parts=3)(0, state(config))
+  assert [names for _, names in setting.asked] == [
+    ['0.4'] * GROUP, ['0.9'] * GROUP, ['0.1'] * GROUP]
+  rewards = np.array([[len(text) for text in texts] for texts, _ in setting.asked], np.float64)
+  assert metrics['reward'] == pytest.approx(rewards.mean(), rel=1e-6)
+  assert batch['completions'].shape == (3, GROUP, MAX_TOKENS)
+  whole, _ = setting.sampler()(0, state(config))
+  assert not np.array_equal(whole['completions'][1], batch['completions'][1])  # noise of its own
+  with pytest.raises(BatchError, match='2 parts does not divide 3 prompts'):
+    setting.sampler(parts=2)(0, state(config))
+
+
+@pytest.mark.parametrize('whole_rows', [False, True])
+def test_the_trainers_and_the_references_logprobs(setting, config, whole_rows):
+  other = random_params(config, 5)
+  batch, _ = setting.sampler(correct_gap=True, reference_params=other, whole_rows=whole_rows)(
+    0, state(config))
+  mask = np.arange(MAX_TOKENS) < batch['completion_lengths'][..., None]
+  np.testing.assert_allclose(
+    batch['trainer_logprobs'], batch['sampled_logprobs'], rtol=0, atol=1e-4)
+  for n, g in np.ndindex(3, GROUP):
+    prompt = batch['prompts'][n, :batch['prompt_lengths'][n]]
+    tokens = np.concatenate([prompt, batch['completions'][n, g]])[None]
+    expected = objectives.sequence_logprobs(Decoder(config), other, tokens)[0][0, len(prompt) - 1:]
+    np.testing.assert_allclose(
+      batch['reference_logprobs'][n, g], np.where(mask[n, g], expected, 0), rtol=0, atol=1e-4)
 
 
 def test_sampled_logprobs_are_the_trainers(setting, config):
