@@ -41,6 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
   # a vocabulary of its own; any other value is the folder of a checkpoint.
   config.init = 'base'
   config.domains = ('terminal', 'mcp')
+  config.stages = ('cpt', 'sft', 'rl')  # of the world model; one left out is skipped
 
   config.collect = ml_collections.ConfigDict({
       'workers': 2,
@@ -71,6 +72,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9,
+      parts=1,  # of the prompts: one part is judged while the device samples the next
+      correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
+      kl_weight=0.0,  # of the divergence from the model it starts from
       whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing

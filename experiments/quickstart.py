@@ -70,6 +70,9 @@ class Stopwatch:
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Every stage that is not done yet; returns what goes into results.json."""
+  if tuple(config.stages) != stages.WORLD_MODEL_STAGES:
+    raise stages.StageError(
+        'config.stages: the report needs all of them; experiments.study leaves some out')
   stages.require_even_batches(config)
   stages.claim_workdir(config, workdir)
   watch = Stopwatch(workdir)

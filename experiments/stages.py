@@ -279,6 +279,9 @@ def records_path(workdir: str, name: str) -> str:
 def train_stage(config: ml_collections.ConfigDict, workdir: str, stage: str,
                 extra_writers: ExtraWriters = no_writers) -> Any:
   """Trains one stage of the world model: 'cpt', 'sft' or 'rl'. Returns its parameters."""
+  require_known_stages(config)
+  if stage not in config.stages:
+    raise StageError(f'config.stages: {stage!r} is left out there')
   return {'cpt': cpt, 'sft': sft, 'rl': rl}[stage](config, workdir, extra_writers)
 
 
@@ -287,10 +290,29 @@ def is_trained(workdir: str, stage: str) -> bool:
   return has_model(os.path.join(workdir, stage))
 
 
-def _previous(workdir: str, stage: str, mesh: Mesh | None = None
-              ) -> tuple[Any, ModelConfig, Tokenizer]:
-  _require_trained(workdir, stage)
-  return load_params(os.path.join(workdir, stage), mesh)
+def _start(config, workdir: str, stage: str, mesh: Mesh | None = None
+           ) -> tuple[Any, ModelConfig, Tokenizer]:
+  """What a stage starts from: the one before it in `config.stages`, of the first `config.init`.
+
+  The parameters are None where those are to be fresh. Raises StageError where there are none yet.
+  """
+  before = config.stages[:config.stages.index(stage)]
+  if before:
+    _require_trained(workdir, before[-1])
+    return load_params(os.path.join(workdir, before[-1]), mesh)
+  tokenizer, base = load_tokenizer(config, workdir), init_directory(config)
+  if base is None:
+    return None, model_config(config, tokenizer), tokenizer
+  return *load_start(config, base, mesh), tokenizer
+
+
+def require_known_stages(config: ml_collections.ConfigDict) -> None:
+  """Raises StageError unless `config.stages` are some of the three, in their order."""
+  if not config.stages or tuple(config.stages) != tuple(
+      stage for stage in WORLD_MODEL_STAGES if stage in config.stages):
+    raise StageError(
+        f'config.stages: some of {", ".join(WORLD_MODEL_STAGES)}, in this order, not '
+        f'{", ".join(config.stages) or "none"}')
 
 
 def _require_trained(workdir: str, stage: str) -> None:
@@ -317,12 +339,8 @@ def _packed_stage(config, workdir, stage, model, tokenizer, params, extra_writer
 
 def cpt(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Continual pre-training on observations (PAPER.md section 3)."""
-  base = init_directory(config)
-  tokenizer = load_tokenizer(config, workdir)
-  model = model_config(config, tokenizer)
-  params = None
-  if base is not None:
-    params, model = load_start(config, base, partitioning.make_mesh(**config.cpt.mesh))
+  params, model, tokenizer = _start(
+      config, workdir, 'cpt', partitioning.make_mesh(**config.cpt.mesh))
   return _packed_stage(config, workdir, 'cpt', model, tokenizer, params, extra_writers)
 
 
@@ -330,7 +348,8 @@ def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokeniz
                   ) -> dict[str, Any]:
   """Keeps the best kind of reasoning trace of each dialogue, and packs those dialogues.
 
-  The CPT model is the judge. No more than `config.sft.samples` are judged, spread evenly.
+  The judge is the model that SFT starts from, which wrote none of them. No more than
+  `config.sft.samples` are judged, spread evenly.
   """
   candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
   step = -(-len(candidates) // config.sft.samples)
@@ -356,18 +375,26 @@ def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokeniz
 
 
 def ensure_traces(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """The records of SFT, chosen by the CPT model where they are not yet. Raises StageError."""
+  """The records of SFT, chosen where they are not yet. Raises StageError."""
   path = os.path.join(workdir, 'evaluation', 'sft_retention.json')
   if not os.path.exists(path):
     _require_one_process(f'{path}: no reasoning traces are chosen')
-  once(path, lambda: select_traces(config, workdir, *_previous(workdir, 'cpt')))
+
+  def select() -> dict[str, Any]:
+    params, model, tokenizer = _start(config, workdir, 'sft')
+    if params is None:
+      raise StageError('config.stages: fresh parameters cannot judge reasoning traces; let sft '
+                       'follow cpt, or begin with a checkpoint (--config.init)')
+    return select_traces(config, workdir, params, model, tokenizer)
+
+  once(path, select)
 
 
 def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Supervised fine-tuning on reasoning and prediction (PAPER.md section 4)."""
   ensure_traces(config, workdir)
-  params, model, tokenizer = _previous(
-      workdir, 'cpt', partitioning.make_mesh(**config.sft.mesh))
+  params, model, tokenizer = _start(
+      config, workdir, 'sft', partitioning.make_mesh(**config.sft.mesh))
   return _packed_stage(config, workdir, 'sft', model, tokenizer, params, extra_writers)
 
 
@@ -387,7 +414,8 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   c = config.rl
-  params, model, tokenizer = _previous(workdir, 'sft', partitioning.make_mesh(**c.mesh))
+  mesh = partitioning.make_mesh(**c.mesh)
+  params, model, tokenizer = _start(config, workdir, 'rl', mesh)
 
   def fits(record: dict[str, Any]) -> bool:  # the true answer, reasoning included, can be said
     answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
@@ -409,11 +437,15 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   sampler = GroupSampler(
       model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,
       max_tokens=c.max_tokens, max_prompt=c.max_prompt, temperature=c.temperature,
-      updates_per_batch=c.updates_per_batch, seed=config.seed)
+      updates_per_batch=c.updates_per_batch, seed=config.seed, parts=c.parts,
+      correct_gap=c.correct_gap, whole_rows=c.whole_rows,
+      # Read once more: the others are trained in place.
+      reference_params=_start(config, workdir, 'rl', mesh)[0] if c.kl_weight else None)
 
   def objective(decoder, parameters, batch):
     return objectives.group_policy(
-        decoder, parameters, batch, clip=c.clip, ratio=c.ratio, whole_rows=c.whole_rows)
+        decoder, parameters, batch, clip=c.clip, ratio=c.ratio, kl_weight=c.kl_weight,
+        whole_rows=c.whole_rows)
 
   return run_stage(
       'rl', c, model, tokenizer, objective, sampler, os.path.join(workdir, 'rl'),

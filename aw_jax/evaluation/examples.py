@@ -18,38 +18,42 @@ class TurnExample:
     family: the task's family.
     held_out_family: whether no task of the family was trained on.
     task_id: the task.
-    trajectory: number of the trajectory; turns of one are drawn together in a bootstrap.
+    trajectory: number or name of the trajectory; turns of one are drawn together in a bootstrap.
     turn_index: from 1.
     total_turns: of the trajectory.
     history: (action, observation) of the turns before.
     action: the action to answer.
     observation: the true answer.
-    runtime_metadata: (start, end) spans of the observation that nobody can predict.
+    runtime_metadata: (start, end) spans of the observation that nobody can predict; None where the
+      environment did not say.
     changed_state: whether earlier actions matter to the answer; None where not determined.
     initial_state: the state before the first action, None where it cannot be seen.
+    system: the system prompt, where the turn came with one.
   """
 
   domain: str
   family: str
   held_out_family: bool
   task_id: str
-  trajectory: int
+  trajectory: int | str
   turn_index: int
   total_turns: int
   history: tuple[tuple[str, str], ...]
   action: str
   observation: str
-  runtime_metadata: tuple[tuple[int, int], ...]
+  runtime_metadata: tuple[tuple[int, int], ...] | None
   changed_state: bool | None
   initial_state: str | None
+  system: str = ''
 
   @functools.cached_property
   def reference(self) -> Reference:
     """What the judge compares with."""
-    past = [text for turn in self.history for text in turn]
+    known = [self.system or self.initial_state or '']  # a prompt tells the state, where it is seen
+    known += [text for turn in self.history for text in turn]
     return Reference(
-        self.domain, self.action, self.observation, self.runtime_metadata,
-        '\n'.join([self.initial_state or '', *past]), hidden_state=self.initial_state is None)
+        self.domain, self.action, self.observation, self.runtime_metadata, '\n'.join(known),
+        hidden_state=self.initial_state is None)
 
 
 # Takes turns, returns the text of their observations in order; None where there is none.

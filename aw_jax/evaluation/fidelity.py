@@ -7,6 +7,7 @@ all turns flatter whoever copies, so turns with output and *changed-state* turns
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from aw_jax.evaluation.statistics import (
     Interval,
     bootstrap_means,
     bootstrap_rate,
+    macro_means,
 )
 from aw_jax.rewards import rubric
 from aw_jax.rewards.verifiers import exact_match
@@ -32,6 +34,19 @@ SUBSETS: dict[str, Callable[[TurnExample], bool]] = {
 }
 
 
+def context_characters(example: TurnExample) -> int:
+  """Characters of all that stands before the answer."""
+  before = [example.system or example.initial_state or '', example.action]
+  return sum(map(len, before + [text for turn in example.history for text in turn]))
+
+
+_CONTEXT_ENDS = (0, 1_000, 4_000, 16_000, 64_000, 10**12)
+CONTEXTS: dict[str, Callable[[TurnExample], bool]] = {
+    f'context_from_{low}': lambda example, low=low, high=high: (
+        low <= context_characters(example) < high)
+    for low, high in itertools.pairwise(_CONTEXT_ENDS)}
+
+
 @dataclasses.dataclass(frozen=True)
 class FidelityReport:
   """Figures of one predictor on one set of turns.
@@ -41,9 +56,10 @@ class FidelityReport:
     predictions: what was predicted for each; None where it was invalid.
     values: float64[N, len(METRICS)]: exact match and validity as 0 or 1, dimensions from 1 to 5 (1
       where invalid).
-    figures: domain -> subset -> metric -> interval. Domains are those of the examples and 'all';
-      subsets are those of SUBSETS and 'turn_1', 'turn_2', ... A dimension is given on the scale of
-      the benchmark, (raw - 1) / 4 * 100, and as '{dimension}_raw'.
+    figures: domain -> subset -> metric -> interval. Domains are those of the examples, 'all' (the
+      mean over turns, micro) and 'macro' (the mean over domains); subsets are those of SUBSETS,
+      'turn_1', 'turn_2', ... and by length of the context those of CONTEXTS. A dimension is given
+      on the scale of the benchmark, (raw - 1) / 4 * 100, and as '{dimension}_raw'.
   """
 
   examples: Sequence[TurnExample]
@@ -106,24 +122,28 @@ def _measure(prediction: str | None, example: TurnExample) -> list[float]:
 
 
 def _figures(examples, values, resamples, seed) -> dict[str, dict[str, dict[str, Interval]]]:
-  subsets = dict(SUBSETS)
+  subsets = {**SUBSETS, **CONTEXTS}
   for index in sorted({example.turn_index for example in examples}):
     subsets[f'turn_{index}'] = lambda example, index=index: example.turn_index == index
   domains = sorted({example.domain for example in examples})
   figures: dict[str, dict[str, dict[str, Interval]]] = {}
-  for domain in ['all', *domains]:
+  for domain in ['all', 'macro', *domains]:
     figures[domain] = {}
     for name, belongs in subsets.items():
       rows = [row for row, example in enumerate(examples)
-              if domain in ('all', example.domain) and belongs(example)]
+              if domain in ('all', 'macro', example.domain) and belongs(example)]
       clusters = [examples[row].trajectory for row in rows]
-      figures[domain][name] = _intervals(values[rows], clusters, resamples, seed)
+      if domain == 'macro':
+        means = macro_means(values[rows], [examples[row].domain for row in rows], clusters,
+                            resamples=resamples, seed=seed)
+      else:
+        means = bootstrap_means(values[rows], clusters, resamples=resamples, seed=seed)
+      figures[domain][name] = _intervals(means, values[rows], clusters, resamples, seed)
   return figures
 
 
-def _intervals(values, clusters, resamples, seed) -> dict[str, Interval]:
-  intervals = dict(zip(
-      METRICS, bootstrap_means(values, clusters, resamples=resamples, seed=seed), strict=True))
+def _intervals(means, values, clusters, resamples, seed) -> dict[str, Interval]:
+  intervals = dict(zip(METRICS, means, strict=True))
   for column, name in enumerate(METRICS):
     if name in rubric.DIMENSIONS:
       raw = intervals[name]

@@ -18,7 +18,7 @@ NAMES = {
     'real_success_after': 'real,\nafter', 'imagined_success': 'imagined', 'w2r': 'W2R'}
 _MODEL, _BASELINE, _ACCENT = '#2563a8', '#a9b4c0', '#d9822b'
 _LINES = ('#2563a8', '#d9822b', '#3a8f5c', '#8a5fb0', '#b0413e', '#6b7785')
-_STYLE = {
+STYLE = {
     'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left',
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': '#8a95a1',
     'axes.labelcolor': '#39424e', 'xtick.color': '#39424e', 'ytick.color': '#39424e',
@@ -29,15 +29,15 @@ _DPI = 160
 
 def fidelity_by_stage(domain: str, entries: Mapping[str, Any]) -> bytes:
   """Exact match on all and on changed-state turns of a domain, by stage and baseline."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(4.6, 3.1), layout='constrained')
     _fidelity_panel(figure.subplots(), domain, entries)
-    return _png(figure)
+    return png(figure)
 
 
 def fidelity_by_turn(domain: str, series: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
   """Exact match of a domain by turn index: predictor -> intervals of turn 1, 2, ..."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(4.6, 3.1), layout='constrained')
     axes = figure.subplots()
     for color, (name, intervals) in zip(_cycle(len(series)), series.items(), strict=True):
@@ -50,12 +50,12 @@ def fidelity_by_turn(domain: str, series: Mapping[str, Sequence[Mapping[str, Any
     axes.set(xlabel='turn', ylabel='exact match', ylim=(0, 1.02), title=f'{domain}, by turn')
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=7, ncols=2)
-    return _png(figure)
+    return png(figure)
 
 
 def curve(points: Sequence[tuple[float, float]], title: str, ylabel: str) -> bytes:
   """(step, value) over training; many points get a running mean."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(3.4, 2.5), layout='constrained')
     axes = figure.subplots()
     steps, values = np.array(points, float).reshape(-1, 2).T
@@ -64,20 +64,20 @@ def curve(points: Sequence[tuple[float, float]], title: str, ylabel: str) -> byt
     if many:
       axes.plot(steps, _running_mean(values, len(values) // 20), color=_MODEL)
     axes.set(xlabel='step', ylabel=ylabel, title=title)
-    return _png(figure)
+    return png(figure)
 
 
 def agent_success(agent: Mapping[str, Any]) -> bytes:
   """Success in the real world before and after, in imagination, and W2R, with intervals."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(4.4, 3.0), layout='constrained')
     _agent_panel(figure.subplots(), agent)
-    return _png(figure)
+    return png(figure)
 
 
 def overview(results: Mapping[str, Any]) -> bytes:
   """The one figure of a run: fidelity in each domain, and the agent."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     world_model = results['world_model']
     figure = Figure(figsize=(4.0 * len(world_model) + 3.4, 3.2), layout='constrained')
     panels = figure.subplots(1, len(world_model) + 1, squeeze=False,
@@ -85,7 +85,7 @@ def overview(results: Mapping[str, Any]) -> bytes:
     for axes, (domain, entries) in zip(panels, world_model.items(), strict=False):
       _fidelity_panel(axes, domain, entries)
     _agent_panel(panels[-1], results['agent'])
-    return _png(figure)
+    return png(figure)
 
 
 def _fidelity_panel(axes, domain: str, entries: Mapping[str, Any]) -> None:
@@ -142,7 +142,8 @@ def width(png: bytes) -> int:
   return round(int.from_bytes(png[16:20]) / _DPI * 100)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+  """A figure as PNG bytes."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', dpi=_DPI)
   return buffer.getvalue()

@@ -87,6 +87,35 @@ def bootstrap_means(
   return [Interval(*map(float, row), len(columns)) for row in zip(means, low, high, strict=True)]
 
 
+def macro_means(
+    columns: np.ndarray, strata: Sequence, clusters: Sequence | None = None, *,
+    resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0) -> list[Interval]:
+  """The mean over strata of the mean of every column in each, with bootstrap intervals.
+
+  Clusters are drawn again within each stratum (a domain): strata are what they are.
+
+  Args:
+    columns: float[N, M].
+    strata: N labels of strata.
+    clusters: N labels, as of `bootstrap_means`.
+    resamples, confidence, seed: as of `bootstrap_means`.
+  """
+  columns, strata = np.asarray(columns, np.float64), np.asarray(strata)
+  if not len(columns):
+    return [NOTHING] * columns.shape[1]
+  means, draws = [], []
+  for number, stratum in enumerate(np.unique(strata)):
+    rows = np.flatnonzero(strata == stratum)
+    own = None if clusters is None else [clusters[row] for row in rows]
+    sums, sizes = _cluster_sums(columns[rows], own)
+    totals = _resampled(np.column_stack([sums, sizes]), resamples, seed + number)
+    means.append(columns[rows].mean(axis=0))
+    draws.append(totals[:, :-1] / totals[:, -1:])
+  low, high = _ends(np.mean(draws, axis=0), confidence)
+  return [Interval(*map(float, row), len(columns))
+          for row in zip(np.mean(means, axis=0), low, high, strict=True)]
+
+
 def bootstrap_mean(
     values: Sequence[float], clusters: Sequence | None = None, *, resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE, seed: int = 0) -> Interval:

@@ -125,3 +125,17 @@ def test_ratio_without_a_denominator():
   assert statistics.ratio([1, 0, 0], [1, 0, 0]).mean == 1  # draws without a success are left out
   with pytest.raises(ValueError, match='1 values over 2'):
     statistics.ratio([1], [1, 2])
+
+
+def test_macro_means_weigh_strata_alike():
+  rng = np.random.default_rng(0)
+  strata = ['a'] * 300 + ['b'] * 20
+  values = np.concatenate([rng.normal(1, 1, 300), rng.normal(3, 1, 20)])
+  found, = statistics.macro_means(values[:, None], strata, resamples=4000)
+  assert found.mean == pytest.approx((values[:300].mean() + values[300:].mean()) / 2)
+  error = np.sqrt(values[:300].var() / 300 + values[300:].var() / 20) / 2
+  assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+  # Of one stratum it is the plain bootstrap.
+  assert statistics.macro_means(values[:, None], ['a'] * 320) == statistics.bootstrap_means(
+    values[:, None])
+  assert statistics.macro_means(np.zeros((0, 2)), []) == [statistics.NOTHING] * 2

@@ -1,0 +1,30 @@
+"""The benchmark: held-out turns of every domain at hand, a world model and the baselines.
+
+    python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench \
+        --config.model=/tmp/agentworld/rl
+"""
+
+import ml_collections
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # Published files, whose names are DOMAIN_test.jsonl; where none are named, episodes of held-out
+  # tasks are collected and files made of them.
+  config.files = ()
+  config.domains = ('terminal', 'mcp')
+  config.episodes = {'terminal': 120, 'mcp': 80}  # held-out ones, of which turns are drawn
+  config.share = 0.5  # of the turns drawn: first, last and three more of each episode
+  config.policies = {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4}
+  config.train_episodes = {'terminal': 600, 'mcp': 200}  # what the baselines know
+  config.workers = 2
+  # 'base', the folder of a checkpoint, or the address of an OpenAI-compatible endpoint: http://...
+  config.model = 'base'
+  config.model_name = ''  # of an endpoint's model
+  config.thinking = True  # whether a checkpoint may reason first
+  config.batch_size, config.max_tokens, config.max_thinking = 32, 208, 72
+  config.max_prompt = 1024  # a longer prompt is answered by nothing, which is invalid
+  config.judge = 'reference'
+  config.bootstrap = 1000
+  return config

@@ -1,0 +1,1 @@
+"""Studies: arms that differ from one config in few values, each with several seeds."""

@@ -1,0 +1,30 @@
+"""What each part of the recipe is worth: every switch of the method, turned once.
+
+    python -m experiments.study --config=configs/studies/recipe.py --workdir=/tmp/recipe
+    python -m experiments.study --config=configs/studies/recipe.py --workdir=/tmp/recipe \
+        --arms=full,no_loss_mask
+
+The first arm is what the others are compared with, seed by seed. Each arm is the quickstart's
+config with the values below it replaced. Those that share their first stages with another arm begin
+where that one ends ('after'), so that they differ in nothing else.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = base.get_config()
+  config.seeds = (0, 1, 2)
+  config.arms = {
+      'full': {},
+      'no_loss_mask': {'changes': {'data': {'loss_mask': False}}},
+      'no_cpt': {'changes': {'stages': ('sft', 'rl')}},
+      'no_sft': {'changes': {'stages': ('cpt', 'rl')}, 'after': ('full', 'cpt')},
+      'no_rl': {'changes': {'stages': ('cpt', 'sft')}, 'after': ('full', 'sft')},
+      'rubric_only': {'changes': {'rl': {'rubric_weight': 1.0}}, 'after': ('full', 'sft')},
+      'rule_only': {'changes': {'rl': {'rubric_weight': 0.0}}, 'after': ('full', 'sft')},
+  }
+  return config

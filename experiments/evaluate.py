@@ -1,0 +1,142 @@
+r"""The benchmark: a world model and the baselines on single turns of held-out episodes.
+
+    python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench \
+        --config.model=/tmp/agentworld/rl
+
+Draws turns as AgentWorldBench does, writes them as {workdir}/{domain}_test.jsonl, lets the model
+and the baselines answer, judges, and leaves bench.json, bench.md and bench.png: five dimensions,
+exact match, changed-state exact match, by domain, over all turns and over domains, by turn and by
+length of the context, with bootstrap intervals. The same command and seed give the same digits.
+`--config.files=a/terminal_test.jsonl,` reads published files instead. Interrupted and started again
+with the same flags, it goes on where it was.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+import tqdm
+from absl import flags
+from ml_collections import config_flags
+
+from aw_jax.environments import collect as collecting
+from aw_jax.evaluation import bench, bench_report, results
+from aw_jax.evaluation.baselines import CopyLastObservation, NearestAction
+from aw_jax.evaluation.examples import Predictor, TurnExample, turn_examples
+from aw_jax.evaluation.fidelity import evaluate
+from aw_jax.evaluation.ngram import NGram
+from aw_jax.imagination.world_model import Query, WorldModel
+from aw_jax.sampling.sampler import Sampler
+from aw_jax.training.checkpoints import load_params
+from aw_jax.trajectories import Trajectory, write_atomically
+from experiments import commands, stages
+
+with commands.config_errors():
+  _CONFIG = config_flags.DEFINE_config_file(
+      'config', 'configs/bench.py', 'Config file, see configs/bench.py for its values.',
+      lock_config=True)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
+_SAVED_TOGETHER = 64  # predictions, of which at most so many are lost when the program is killed
+
+
+def held_out_samples(config: ml_collections.ConfigDict, workdir: str) -> list[bench.Sample]:
+  """The turns to answer: of the config's files, else drawn from collected episodes and written."""
+  if config.files:
+    return [sample for path in config.files for sample in bench.read(path)]
+  examples = turn_examples(_episodes(config, workdir, 'test', config.episodes))
+  drawn = bench.samples(bench.draw_turns(examples, config.seed, config.share))
+  return [sample for path in bench.write(workdir, drawn) for sample in bench.read(path)]
+
+
+def _episodes(config, workdir: str, split: str, counts) -> list[Trajectory]:
+  """Collected episodes of every domain."""
+  for domain in config.domains:
+    if domain not in counts:
+      raise stages.StageError(f'config.domains: no number of {split} episodes of {domain!r}')
+    collecting.collect(
+        domain, counts[domain], stages.trajectories_folder(workdir, domain, split), split=split,
+        policies=dict(config.policies), seed=config.seed, workers=config.workers,
+        mark_changed_state=split == 'test')
+  return stages.read_trajectories(config, workdir, split)
+
+
+def checkpoint_predictor(config: ml_collections.ConfigDict) -> Predictor:
+  """A world model in this process; greedy. A prompt that is too long is answered by None."""
+  directory = stages.BASE_CHECKPOINT if config.model == 'base' else config.model
+  params, model, tokenizer = load_params(directory)
+  world_model = WorldModel(
+      Sampler(model, params, tokenizer, config.batch_size, max_prompt=config.max_prompt),
+      config.thinking, config.max_tokens, config.max_thinking)
+
+  def predict(examples: Sequence[TurnExample]) -> list[str | None]:
+    queries = world_model.recall([
+        Query(example.system, example.history, example.action) for example in examples])
+    fits = [len(world_model.prompt(query)) <= config.max_prompt for query in queries]
+    answers = iter(world_model.predict_batch(
+        [query for query, fit in zip(queries, fits, strict=True) if fit], seed=config.seed))
+    return [next(answers)[0].text if fit else None for fit in fits]
+
+  return predict
+
+
+def baseline_predictors(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Predictor]:
+  """The baselines, fitted on training episodes that are collected for them."""
+  train = _episodes(config, workdir, 'train', config.train_episodes)
+  _, _, tokenizer = load_params(stages.BASE_CHECKPOINT)
+  fitted = CopyLastObservation(train), NearestAction(train), NGram(tokenizer, train)
+  return dict(zip(results.BASELINES, fitted, strict=True))
+
+
+def predictions(name: str, make: Callable[[], Predictor], samples: Sequence[bench.Sample],
+                workdir: str) -> list[str | None]:
+  """A predictor's answers, kept in {workdir}/predictions/{name}/; it is made where some lack."""
+  found, predictor = [], None
+  starts = range(0, len(samples), _SAVED_TOGETHER)
+  for start in tqdm.tqdm(starts, desc=f'{name}: predict'):
+    part = samples[start:start + _SAVED_TOGETHER]
+
+    def compute(part=part) -> list[dict[str, Any]]:
+      nonlocal predictor
+      predictor = predictor or make()
+      answers = predictor([sample.example for sample in part])
+      return [{'domain': sample.example.domain, 'id': sample.id, 'text': answer}
+              for sample, answer in zip(part, answers, strict=True)]
+
+    lines = stages.once(os.path.join(workdir, 'predictions', name, f'{start:06}.json'), compute)
+    found += [line['text'] for line in lines]
+  return found
+
+
+def main():
+  config, workdir = _CONFIG.value, _WORKDIR.value
+  stages.claim_workdir(config, workdir)
+  samples = held_out_samples(config, workdir)
+  examples = [sample.example for sample in samples]
+  predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: checkpoint_predictor(config)}
+  if not config.files:
+    fitted: dict[str, Predictor] = {}
+
+    def baseline(name: str) -> Predictor:
+      fitted.update(fitted or baseline_predictors(config, workdir))
+      return fitted[name]
+
+    predictors |= {name: lambda name=name: baseline(name) for name in results.BASELINES}
+  figures = {}
+  for name, make in predictors.items():
+    answers = predictions(name, make, samples, workdir)
+    figures[name] = evaluate(
+        lambda _, answers=answers: answers, examples, resamples=config.bootstrap,
+        seed=config.seed).to_json()
+  found = {'figures': figures, 'config': json.loads(config.to_json()),
+           'samples': len(samples), 'commit': results.commit(), 'hardware': results.hardware()}
+  table = bench_report.as_markdown(figures)
+  write_atomically(os.path.join(workdir, 'bench.json'), json.dumps(found, indent=1))
+  write_atomically(os.path.join(workdir, 'bench.md'), table)
+  write_atomically(os.path.join(workdir, 'bench.png'), bench_report.figure(figures))
+  print(table)
+
+
+if __name__ == '__main__':
+  commands.run(main, 'evaluate')

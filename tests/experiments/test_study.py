@@ -1,0 +1,128 @@
+"""Arms times seeds: what an arm changes, what arms share, what is skipped, and the benchmark."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import smoke
+from configs.studies import recipe
+from experiments import stages, study
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STUDY = """
+import ml_collections
+from configs import smoke
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = smoke.get_config()
+  config.experiment.domains = ('mcp',)
+  config.experiment.data.stages = config.experiment.stages = ('cpt',)
+  config.seeds = (0,)
+  config.arms = {
+    'full': {},
+    'same': {'changes': {'rl': {'rubric_weight': 1.0}}, 'after': ('full', 'cpt')}}
+  return config
+"""
+
+
+def run(*arguments, status=0):
+  done = subprocess.run(
+    [sys.executable, '-m', *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+    timeout=600, check=False)
+  assert done.returncode == status, done.stderr[-2000:]
+  return done
+
+
+def test_an_arm_changes_what_it_says_and_nothing_else():
+  config = recipe.get_config()
+  assert study.arm_config(config, 'full', 2).to_dict() == {
+    **config.experiment.to_dict(), 'seed': 2}
+  changed = study.arm_config(config, 'no_loss_mask', 0)
+  assert not changed.data.loss_mask and config.experiment.data.loss_mask
+  changed.data.loss_mask = True
+  assert changed.to_dict() == config.experiment.to_dict()
+
+
+def test_every_arm_of_the_recipe_is_a_config():
+  config = recipe.get_config()
+  study.require_arms(config, list(config.arms))
+  for arm in config.arms:
+    changed = study.arm_config(config, arm, 0)
+    stages.require_known_stages(changed)
+    assert arm == 'full' or changed.to_dict() != config.experiment.to_dict()
+
+
+def test_arms_that_cannot_be_are_refused():
+  config = recipe.get_config()
+  with pytest.raises(stages.StageError, match="no arm 'moon'; there are full, "):
+    study.require_arms(config, ['moon'])
+  with pytest.raises(stages.StageError, match="'no_rl' begins where 'full' ends"):
+    study.require_arms(config, ['no_rl'])
+  with config.unlocked():
+    config.arms.full = {'changes': {'cpt': {'stepz': 3}}}
+  with pytest.raises(stages.StageError, match="arms.full: there is no 'stepz'"):
+    study.arm_config(config, 'full', 0)
+
+
+@pytest.mark.parametrize('chosen', [(), ('rl', 'cpt'), ('cpt', 'cpt'), ('moon',)])
+def test_stages_that_cannot_follow_each_other_are_refused(chosen):
+  config = smoke.get_config()
+  config.stages = chosen
+  with pytest.raises(stages.StageError, match='config.stages: some of cpt, sft, rl, in this order'):
+    stages.require_known_stages(config)
+
+
+@pytest.mark.requires('bwrap')
+def test_a_study_shares_skips_and_reports(tmp_path):
+  (tmp_path / 'tiny.py').write_text(STUDY)
+  command = ('experiments.study', f'--config={tmp_path / "tiny.py"}',
+             f'--workdir={tmp_path / "work"}')
+  run(*command)
+  work = tmp_path / 'work'
+  found = json.loads((work / 'study.json').read_text())
+  values = {(row['arm'], row['metric']): row for row in found['table']}
+  assert set(values) == {(arm, metric) for arm in ('full', 'same') for metric in (
+    'exact_match', 'changed_state_exact_match', 'rubric')}
+  assert values['same', 'rubric']['difference']['mean'] == 0
+  # Collected and trained once, under configs of their own.
+  for name in ('trajectories', 'cpt', 'data'):
+    assert len({(work / arm / '0' / name).resolve() for arm in found['arms']}) == 1
+  weights = {arm: json.loads((work / arm / '0' / 'config.json').read_text())['rl']['rubric_weight']
+             for arm in found['arms']}
+  assert weights == {'full': 0.9, 'same': 1.0}
+  assert (work / 'study.png').read_bytes()[:4] == b'\x89PNG'
+  assert '| mcp | rubric | same | cpt |' in (work / 'study.md').read_text()
+
+  def made():
+    return {path: path.stat().st_mtime_ns for path in work.rglob('*.json')
+            if path.name not in ('study.json', 'summary.json')}
+
+  before = made()
+  run(*command)
+  assert made() == before
+  refused = run(*command, '--config.experiment.cpt.steps=5', status=1)
+  assert 'was made with config.cpt.steps = 4, now it is 5' in refused.stderr
+
+
+@pytest.mark.requires('bwrap')
+def test_the_benchmark_is_reproducible_to_the_digit(tmp_path):
+  small = ('--config.episodes.mcp=4', '--config.train_episodes.mcp=6', '--config.domains=("mcp",)',
+           '--config.max_tokens=24', '--config.max_thinking=8', '--config.bootstrap=100')
+  run('experiments.evaluate', f'--workdir={tmp_path / "one"}', *small)
+  found = json.loads((tmp_path / 'one' / 'bench.json').read_text())
+  assert set(found['figures']) == {'model', 'copy_last', 'nearest_action', 'ngram'}
+  path = tmp_path / 'one' / 'mcp_test.jsonl'
+  count = len(path.read_text().splitlines())
+  assert found['samples'] == count > 5
+  assert found['figures']['model']['macro']['all']['exact_match']['n'] == count
+  # In another process, from its file as if that were a published one: the same digits.
+  run('experiments.evaluate', f'--workdir={tmp_path / "two"}', *small,
+      f'--config.files=("{path}",)')
+  again = json.loads((tmp_path / 'two' / 'bench.json').read_text())
+  assert again['figures']['model'] == found['figures']['model']
+  assert os.listdir(tmp_path / 'two' / 'predictions') == ['model']
