@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from aw_jax.environments import registry
 from aw_jax.rewards.content import Reference, split_prompt
-from aw_jax.trajectories import Trajectory
+from aw_jax.trajectories import Task, Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class TurnExample:
     runtime_metadata: (start, end) spans of the observation that nobody can predict.
     changed_state: whether earlier actions matter to the answer; None where not determined.
     initial_state: the state before the first action, None where it cannot be seen.
+    task: what the trajectory was about, for prompts that say more of it.
   """
 
   domain: str
@@ -42,6 +43,7 @@ class TurnExample:
   runtime_metadata: tuple[tuple[int, int], ...]
   changed_state: bool | None
   initial_state: str | None
+  task: Task = dataclasses.field(compare=False, repr=False)  # its setup cannot be hashed
 
   @functools.cached_property
   def reference(self) -> Reference:
@@ -74,7 +76,7 @@ def turn_examples(
       found.append(TurnExample(
           task.domain, task.family, task.family in held_out, task.id, number, index + 1,
           len(turns), tuple(pairs[:index]), turn.action, turn.observation, turn.runtime_metadata,
-          turn.changed_state, task.initial_state))
+          turn.changed_state, task.initial_state, task))
   return found
 
 
