@@ -54,6 +54,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict({
       'seq_len': 1024, 'vocab_size': 2048, 'loss_mask': True,
       'stages': ('cpt', 'sft', 'rl', 'agent'),  # which to pack records for
+      'prompts': 'short',  # or 'full': up to whole specifications, of 100 to 1900 tokens
+      'sft_templates': 2,  # of how many prompt templates SFT draws, 1 to 10
+      # Of a trajectory: 'one' turn as in the reference, or 'all': whole dialogues in SFT, in RL a
+      # sample for each turn that fits.
+      'turns': {'sft': 'all', 'rl': 'one'},
+      'thinking': True,  # whether SFT teaches to think; `agent.thinking` lets the simulator
+      'skip_retries': False,  # whether failures that were tried again at once are left out
   })
   config.model = ml_collections.ConfigDict({  # aw_jax/models/config.py says what each is
       'width': 192, 'layers': 5, 'heads': 4, 'kv_heads': 2, 'head_dim': 48, 'mlp_width': 576,

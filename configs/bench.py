@@ -16,6 +16,7 @@ def get_config():
   config.domains = ('terminal', 'mcp')
   config.episodes = {'terminal': 120, 'mcp': 80}  # held-out ones, of which turns are drawn
   config.share = 0.5  # of the turns drawn: first, last and three more of each episode
+  config.prompts = 'short'  # or 'full': the size of the system prompts that are written
   config.policies = {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4}
   config.train_episodes = {'terminal': 600, 'mcp': 200}  # what the baselines know
   config.workers = 2

@@ -4,7 +4,9 @@
         --stage=cpt
 
 CPT and SFT in rows of 262,144 tokens, RL with prompts of 131,072, agents in imagination with
-contexts of 32,768 and worlds of 131,072. `--config.init=FOLDER` starts from converted weights.
+contexts of 32,768 and worlds of 131,072. Prompts are full specifications, and of a trajectory one
+turn is learned in SFT and RL, as in the reference. `--config.init=FOLDER` starts from converted
+weights.
 """
 
 from configs import base
@@ -25,7 +27,9 @@ def pod(config, chips: int, cpt_rows: int, expert: int, rollout_expert: int, pro
     max_tokens: of a sample.
   """
   config.stage, config.init = 'cpt', 'scratch'
-  config.data.update({'seq_len': 262_144, 'vocab_size': 248_320})
+  config.data.update({
+      'seq_len': 262_144, 'vocab_size': 248_320, 'prompts': 'full', 'sft_templates': 10,
+      'turns': {'sft': 'one', 'rl': 'one'}, 'skip_retries': True})
   config.model.update({
       'dtype': 'bfloat16', 'activation_dtype': 'bfloat16', 'cache_dtype': 'bfloat16',
       'scan_decode': True, 'remat': 'full'})

@@ -7,13 +7,60 @@ import numpy as np
 
 from aw_jax.prompts import chat, templates
 from aw_jax.tokenizer import IM_END, Tokenizer
-from aw_jax.trajectories import SUBMIT, Trajectory, Turn
+from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 from data_pipelines import loss_mask as masks
 from data_pipelines import packing, reasoning
 
 _OUTPUT_PREFERENCE = 3.0  # how much likelier a turn with output is drawn than one without
 _TAGS_AFTER = 2  # the closing tag and the end of the message
 CANDIDATES = 3  # reasoning traces of each turn, from brief to full
+TURNS = ('one', 'all')
+
+
+@dataclasses.dataclass(frozen=True)
+class Switches:
+  """What an ablation may switch in how examples are made.
+
+  Attributes:
+    loss_mask: whether cpt masks by information (PAPER.md section 3).
+    prompts: the size of system prompts, one of `templates.SIZES`.
+    sft_templates: of how many templates sft draws, from 1 to ten: v2, v3, ...
+    sft_turns: 'all': whole dialogues. 'one': exactly one turn of each trajectory, with loss on that
+      turn alone (PAPER.md section 2).
+    rl_turns: 'one': one turn of each trajectory (PAPER.md section 2). 'all': a sample for each turn
+      that fits.
+    thinking: whether sft teaches reasoning before the prediction, and the history of rl shows it.
+  Raises:
+    ValueError: for a value that there is not.
+  """
+
+  loss_mask: bool = True
+  prompts: str = 'short'
+  sft_templates: int = 2
+  sft_turns: str = 'all'
+  rl_turns: str = 'one'
+  thinking: bool = True
+
+  def __post_init__(self):
+    templates.require_size(self.prompts)
+    most = len(templates.STAGE_TEMPLATES['sft'])
+    if not 1 <= self.sft_templates <= most:
+      raise ValueError(f'sft_templates: from 1 to {most}, is {self.sft_templates}')
+    for name in ('sft_turns', 'rl_turns'):
+      if getattr(self, name) not in TURNS:
+        raise ValueError(f'{name}: one of {", ".join(TURNS)}, is {getattr(self, name)!r}')
+
+  def templates_of(self, stage: str) -> tuple[str, ...]:
+    """The templates that a stage ('cpt', 'sft' or 'rl') draws from."""
+    names = templates.STAGE_TEMPLATES[stage]
+    return names[:self.sft_templates] if stage == 'sft' else names
+
+  def system_prompt(self, task: Task, template: str) -> str:
+    """A task's system prompt."""
+    return templates.task_prompt(task, template, size=self.prompts)
+
+
+DEFAULT = Switches()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +71,13 @@ class Options:
     tokenizer: the vocabulary.
     seq_len: the most tokens an example may have.
     seed: of every choice of turn, template and masked token.
-    loss_mask: whether cpt masks by information (PAPER.md section 3).
+    switches: what an ablation may switch.
   """
 
   tokenizer: Tokenizer
   seq_len: int
   seed: int = 0
-  loss_mask: bool = True
+  switches: Switches = DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +96,7 @@ def world_model_turns(trajectory: Trajectory) -> tuple[Turn, ...]:
 
 
 def cpt_example(
-    tokenizer: Tokenizer, trajectory: Trajectory, seed: int = 0, loss_mask: bool = True
+    tokenizer: Tokenizer, trajectory: Trajectory, seed: int = 0, switches: Switches = DEFAULT
 ) -> tuple[packing.Example, list[str]]:
   """The whole dialogue, with loss on the predictions (PAPER.md section 3).
 
@@ -57,14 +104,14 @@ def cpt_example(
     tokenizer: the vocabulary.
     trajectory: an episode.
     seed: of the mask's choice of tokens.
-    loss_mask: whether to mask; without, every prediction token has weight 1.
+    switches: without its loss mask every prediction token has weight 1.
   Returns:
     The example, which may be cut after any turn, and the mask class of every turn. The tags and the
     end of a message always have weight 1.
   """
   task = trajectory.task
-  template, = templates.STAGE_TEMPLATES['cpt']
-  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  template, = switches.templates_of('cpt')
+  system = switches.system_prompt(task, template)
   tokens = chat.world_model_context(tokenizer, system, ())
   weights = [0.0] * len(tokens)
   ends, classes = [], []
@@ -73,7 +120,8 @@ def cpt_example(
     answer = chat.prediction(tokenizer, turn.observation)
     turn_class = masks.classify(turn.action, turn.observation)
     kept = masks.keep(
-        turn_class if loss_mask else 'other', len(answer) - 1 - _TAGS_AFTER, seed, task.id, index)
+        turn_class if switches.loss_mask else 'other', len(answer) - 1 - _TAGS_AFTER, seed,
+        task.id, index)
     tokens += action + answer
     weights += [0.0] * len(action) + [1.0, *kept] + [1.0] * _TAGS_AFTER
     ends.append(len(tokens))
@@ -94,13 +142,20 @@ def _traces(tokenizer: Tokenizer, trajectory: Trajectory) -> list[tuple[str, ...
           for index, turn in enumerate(world_model_turns(trajectory))]
 
 
-def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str) -> list[int]:
+def _thoughts(tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches) -> list[str]:
+  """The reasoning of every turn as a later turn's history shows it: brief, or none."""
+  if not switches.thinking:
+    return [''] * len(world_model_turns(trajectory))
+  return [traces[0] for traces in _traces(tokenizer, trajectory)]
+
+
+def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str,
+            switches: Switches) -> list[int]:
   """Everything before the answer to turn `index`, brief reasoning of the past turns included."""
-  task = trajectory.task
   turns = world_model_turns(trajectory)
-  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  system = switches.system_prompt(trajectory.task, template)
   history = [(turn.action, turn.observation) for turn in turns[:index]]
-  thoughts = [traces[0] for traces in _traces(tokenizer, trajectory)[:index]]
+  thoughts = _thoughts(tokenizer, trajectory, switches)[:index]
   context = chat.world_model_context(tokenizer, system, history, thoughts)
   return context + chat.action_message(tokenizer, turns[index].action)
 
@@ -123,8 +178,8 @@ def _states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]
 
 
 def reasoning_dialogue(
-    tokenizer: Tokenizer, trajectory: Trajectory, template: str, candidate: int = 0
-) -> packing.Example:
+    tokenizer: Tokenizer, trajectory: Trajectory, template: str, candidate: int | None = 0,
+    switches: Switches = DEFAULT) -> packing.Example:
   """The whole dialogue with a reasoning trace in every turn, and loss on traces and predictions.
 
   Unlike in PAPER.md section 2 every turn is trained on: a trace notes the state that later turns
@@ -134,16 +189,18 @@ def reasoning_dialogue(
     tokenizer: the vocabulary.
     trajectory: an episode.
     template: of the system prompt.
-    candidate: which trace of each turn, 0 (brief) to CANDIDATES - 1 (full).
+    candidate: which trace of each turn, 0 (brief) to CANDIDATES - 1 (full); None for none at all.
+    switches: the size of the system prompt.
   """
-  task = trajectory.task
-  system = templates.world_model_prompt(task.domain, task.initial_state, template)
+  turns = world_model_turns(trajectory)
+  thoughts = ([''] * len(turns) if candidate is None
+              else [traces[candidate] for traces in _traces(tokenizer, trajectory)])
+  system = switches.system_prompt(trajectory.task, template)
   tokens = chat.world_model_context(tokenizer, system, ())
   weights, ends = [0.0] * len(tokens), []
-  for turn, traces in zip(
-      world_model_turns(trajectory), _traces(tokenizer, trajectory), strict=True):
+  for turn, thinking in zip(turns, thoughts, strict=True):
     action = chat.action_message(tokenizer, turn.action)
-    answer = chat.prediction(tokenizer, turn.observation, traces[candidate])
+    answer = chat.prediction(tokenizer, turn.observation, thinking)
     tokens += action + answer
     weights += [0.0] * len(action) + [1.0] * len(answer)
     ends.append(len(tokens))
@@ -151,57 +208,81 @@ def reasoning_dialogue(
 
 
 def sft_candidates(
-    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
-) -> list[packing.Example] | None:
+    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0,
+    switches: Switches = DEFAULT) -> list[packing.Example] | None:
   """The dialogue with each of the candidate traces (PAPER.md section 4), the same turns of each.
 
   Args:
     tokenizer: the vocabulary.
     trajectory: an episode.
     seq_len: each has at most this many tokens; turns are cut from the end.
-    seed: of the choice of template.
+    seed: of the choice of template and turn.
+    switches: whether all turns are learned, or one with those before it as its prompt.
   Returns:
-    CANDIDATES dialogues, or None where not one turn fits.
+    CANDIDATES dialogues, one where there is no thinking; None where not one turn fits.
   """
-  names = templates.STAGE_TEMPLATES['sft']
+  names = switches.templates_of('sft')
   template = names[masks.generator('template', seed, trajectory.task.id).integers(len(names))]
-  made = [reasoning_dialogue(tokenizer, trajectory, template, i) for i in range(CANDIDATES)]
+  if switches.sft_turns == 'one':
+    return _one_turn(tokenizer, trajectory, template, seq_len, seed, switches)
+  made = [reasoning_dialogue(tokenizer, trajectory, template, candidate, switches)
+          for candidate in (range(CANDIDATES) if switches.thinking else [None])]
   turns = min(sum(end <= seq_len for end in item.ends) for item in made)
   return [packing.shorten(item, item.ends[turns - 1]) for item in made] if turns else None
 
 
-def rl_sample(
-    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0
-) -> RlSample | None:
-  """One turn of the trajectory to predict (PAPER.md section 5), or None where no turn fits.
-
-  `seq_len` leaves room for thinking, prompt and the true answer.
-  """
-  template, = templates.STAGE_TEMPLATES['rl']
-  room = reasoning.MAX_TOKENS + 2
-  fitting = _fitting_turns(tokenizer, trajectory, template, seq_len - room)
+def _one_turn(tokenizer: Tokenizer, trajectory: Trajectory, template: str, seq_len: int, seed: int,
+              switches: Switches) -> list[packing.Example] | None:
+  """One turn with each of its candidate traces, and loss on it alone; the rest is its prompt."""
+  turns = world_model_turns(trajectory)
+  traces = _traces(tokenizer, trajectory) if switches.thinking else [('',)] * len(turns)
+  longest = [max(len(chat.prediction(tokenizer, turn.observation, trace)) for trace in of_turn)
+             for turn, of_turn in zip(turns, traces, strict=True)]
+  fitting = [index for index, prompt in enumerate(
+      _prompt_lengths(tokenizer, trajectory, template, switches))
+             if prompt + longest[index] <= seq_len]
   if not fitting:
     return None
-  index = _draw_turn(trajectory, fitting, 'rl', seed)
-  return RlSample(
-      index, _prompt(tokenizer, trajectory, index, template), world_model_turns(trajectory)[index])
+  index = _draw_turn(trajectory, fitting, 'sft', seed)
+  prompt = _prompt(tokenizer, trajectory, index, template, switches)
+  answers = [chat.prediction(tokenizer, turns[index].observation, trace)
+             for trace in traces[index]]
+  return [packing.example(
+      prompt + answer, [0.0] * len(prompt) + [1.0] * len(answer), (len(prompt) + len(answer),))
+          for answer in answers]
 
 
-def _fitting_turns(
-    tokenizer: Tokenizer, trajectory: Trajectory, template: str, room: int) -> list[int]:
-  """The turns whose prompt and plain prediction have at most `room` tokens."""
+def rl_samples(
+    tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0,
+    switches: Switches = DEFAULT) -> list[RlSample]:
+  """One turn of the trajectory to predict, or all of them (PAPER.md section 5).
+
+  `seq_len` leaves room for thinking, prompt and the true answer; nothing where no turn fits.
+  """
+  template, = switches.templates_of('rl')
   turns = world_model_turns(trajectory)
-  # Turns only append: the length of the last prompt and the messages in it give all of them.
-  length = len(_prompt(tokenizer, trajectory, 0, template))
-  length -= len(chat.action_message(tokenizer, turns[0].action))
-  fitting = []
-  for index, (turn, traces) in enumerate(zip(turns, _traces(tokenizer, trajectory), strict=True)):
+  room = seq_len - reasoning.MAX_TOKENS - 2
+  lengths = _prompt_lengths(tokenizer, trajectory, template, switches)
+  fitting = [index for index, (length, turn) in enumerate(zip(lengths, turns, strict=True))
+             if length + len(chat.prediction(tokenizer, turn.observation)) <= room]
+  if fitting and switches.rl_turns == 'one':
+    fitting = [_draw_turn(trajectory, fitting, 'rl', seed)]
+  return [RlSample(index, _prompt(tokenizer, trajectory, index, template, switches), turns[index])
+          for index in fitting]
+
+
+def _prompt_lengths(tokenizer: Tokenizer, trajectory: Trajectory, template: str,
+                    switches: Switches) -> list[int]:
+  """The length of the prompt of every turn."""
+  system = switches.system_prompt(trajectory.task, template)
+  length = len(chat.world_model_context(tokenizer, system, ()))
+  lengths = []
+  for turn, thinking in zip(
+      world_model_turns(trajectory), _thoughts(tokenizer, trajectory, switches), strict=True):
     length += len(chat.action_message(tokenizer, turn.action))
-    if length + len(chat.prediction(tokenizer, turn.observation)) > room:
-      break
-    length += len(chat.prediction(tokenizer, turn.observation, traces[0]))
-    fitting.append(index)
-  return fitting
+    lengths.append(length)
+    length += len(chat.prediction(tokenizer, turn.observation, thinking))
+  return lengths
 
 
 def agent_dialogue(

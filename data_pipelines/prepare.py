@@ -18,7 +18,7 @@ from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
 from data_pipelines import packing, pools, records, sources, vocabulary
-from data_pipelines.examples import Options
+from data_pipelines.examples import DEFAULT, Options, Switches
 from data_pipelines.loss_mask import CLASSES
 
 VOCABULARY_FILE = 'vocabulary.model'
@@ -31,8 +31,8 @@ class PrepareError(ValueError):
 def prepare(
     trajectories: Sequence[str], out: str, stages: Sequence[str] = pools.STAGES, *,
     vocabulary_path: str | None = None, vocab_size: int = 2048, seq_len: int = 512, seed: int = 0,
-    loss_mask: bool = True, with_knowledge: bool = True, split: str = 'train',
-    progress: bool = True) -> dict[str, dict[str, Any]]:
+    switches: Switches = DEFAULT, skip_retries: bool = False, with_knowledge: bool = True,
+    split: str = 'train', progress: bool = True) -> dict[str, dict[str, Any]]:
   """Makes the record files of `stages`.
 
   Args:
@@ -44,7 +44,8 @@ def prepare(
     vocab_size: of a vocabulary that is trained here.
     seq_len: tokens a row.
     seed: of every choice of turn, template and masked token.
-    loss_mask: whether cpt masks by information (PAPER.md section 3).
+    switches: what an ablation may switch.
+    skip_retries: whether failures that were tried again at once are left out (filters.py).
     with_knowledge: whether cpt has the texts of `data_pipelines.knowledge`.
     split: 'train', or 'validation' for the same examples of validation tasks.
     progress: whether to show progress bars.
@@ -55,13 +56,14 @@ def prepare(
     SourceError, TrajectoryError: see `sources.read_kept`.
   """
   _check(stages, split)
-  scan = sources.scan(trajectories, progress)
+  scan = sources.scan(trajectories, progress, skip_retries)
   if not scan.kept.get(split):
     raise PrepareError(
         f'{", ".join(map(str, trajectories))}: no usable trajectory of split {split!r} '
         f'(left out: {dict(scan.dropped)}); collect with --split={split}')
-  tokenizer = _vocabulary(vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan)
-  options = Options(tokenizer, seq_len, seed, loss_mask)
+  tokenizer = _vocabulary(
+      vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan, switches)
+  options = Options(tokenizer, seq_len, seed, switches)
   job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
   return {stage: job.run(stage) for stage in stages}
 
@@ -74,14 +76,16 @@ def _check(stages: Sequence[str], split: str) -> None:
     raise PrepareError(f'split {split!r}: records are made of train and validation tasks only')
 
 
-def _vocabulary(path: str, vocab_size: int, scan: sources.Scan) -> Tokenizer:
+def _vocabulary(
+    path: str, vocab_size: int, scan: sources.Scan, switches: Switches) -> Tokenizer:
   if os.path.exists(path):
     return Tokenizer.load(path)
   if 'train' not in scan.kept:
     raise PrepareError(f'{path}: missing, and there are no train trajectories to make it from')
   logging.info('training a vocabulary of %d ids', vocab_size)
-  kept = sources.read_kept(sources.in_turn(scan.shards))
-  tokenizer = vocabulary.train((trajectory for _, trajectory in kept), vocab_size)
+  kept = sources.read_kept(sources.in_turn(scan.shards), skip_retries=scan.skip_retries)
+  tokenizer = vocabulary.train(
+      (trajectory for _, trajectory in kept), vocab_size, list(scan.kept['train']), switches)
   tokenizer.save(path)
   return tokenizer
 
@@ -119,9 +123,10 @@ class _Job:
     options = self.options
     return {
         'stage': stage, 'split': self.split, 'seq_len': options.seq_len, 'seed': options.seed,
-        'tokenizer': options.tokenizer.fingerprint, 'loss_mask': options.loss_mask,
+        'tokenizer': options.tokenizer.fingerprint, **dataclasses.asdict(options.switches),
         'knowledge': self.with_knowledge, 'sources': self.scan.sources,
-        'left_out': self.scan.dropped}
+        'left_out': self.scan.dropped, 'skip_retries': self.scan.skip_retries,
+        'skipped_turns': self.scan.skipped_turns}
 
   def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
     """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""
@@ -209,14 +214,18 @@ def _sft_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
 
 
 def _rl_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
+  """A record for every sample of every trajectory."""
   del seq_len
   made = [{
-      'prompt': e['prompt'],
-      'action': e['action'][0].decode(), 'observation': e['observation'][0].decode(),
-      'runtime_metadata': e['runtime_metadata'].reshape(-1, 2),
-      'changed_state': None if e['changed_state'][0] < 0 else bool(e['changed_state'][0]),
-      'id': e['id'], 'domain': e['domain'], 'family': e['family'], 'turn': int(e['turn'][0]),
-  } for e in examples]
+      'prompt': prompt,
+      'action': action.decode(), 'observation': observation.decode(),
+      'runtime_metadata': spans,
+      'changed_state': None if changed < 0 else bool(changed),
+      'id': e['id'], 'domain': e['domain'], 'family': e['family'], 'turn': int(turn),
+  } for e in examples for prompt, action, observation, spans, changed, turn in zip(
+      _split_at(e['prompt'], e['lengths']), e['action'], e['observation'],
+      _split_at(e['runtime_metadata'].reshape(-1, 2), e['spans']), e['changed_state'], e['turn'],
+      strict=True)]
   tally.numbers = {'tokens': sum(len(r['prompt']) for r in made)}
   return made
 

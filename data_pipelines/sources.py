@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tqdm
 
 from aw_jax.trajectories import Trajectory, TrajectoryError, read_jsonl
-
-_MIN_TURNS = 2  # PAPER.md section 2
+from data_pipelines import filters
 
 
 class SourceError(ValueError):
@@ -30,10 +29,12 @@ class Scan:
 
   Attributes:
     shards: paths, sorted.
-    fingerprint: names the content of all shards, wherever they lie.
+    fingerprint: names the content of all shards, wherever they lie, and what is left out of it.
     sources: SHA-256 of a shard's content -> '{folder}/{shard}'.
     kept: split -> domain -> number of trajectories.
     dropped: reason -> number of trajectories.
+    skipped_turns: reason -> number of turns, of trajectories that are kept.
+    skip_retries: whether failures that were tried again at once are skipped (filters.py).
   """
 
   shards: tuple[str, ...]
@@ -41,6 +42,8 @@ class Scan:
   sources: dict[str, str]
   kept: dict[str, dict[str, int]]
   dropped: dict[str, int]
+  skipped_turns: dict[str, int]
+  skip_retries: bool = False
 
 
 def find_shards(folders: Sequence[str | os.PathLike]) -> tuple[str, ...]:
@@ -66,14 +69,6 @@ def in_turn(shards: Iterable[str]) -> list[str]:
   return [shard for one in rounds for shard in one if shard is not None]
 
 
-def _drop_reason(trajectory: Trajectory) -> str:
-  if trajectory.error:
-    return 'episode broke'
-  if len(trajectory.turns) < _MIN_TURNS:
-    return f'fewer than {_MIN_TURNS} turns'
-  return ''
-
-
 def key_of(trajectory: Trajectory) -> str:
   """Names a trajectory by what makes it unique: task, policy and what happened."""
   turns = [(turn.action, turn.observation) for turn in trajectory.turns]
@@ -82,18 +77,19 @@ def key_of(trajectory: Trajectory) -> str:
 
 
 def read_kept(
-    shards: Iterable[str], dropped: collections.Counter | None = None
+    shards: Iterable[str], counts: filters.Counts | None = None, skip_retries: bool = False
 ) -> Iterator[tuple[str, Trajectory]]:
   """Yields (key, trajectory) of every trajectory that may be used, no key twice.
 
   Args:
     shards: JSONL files; a folder holds one domain.
-    dropped: counts what is left out, by reason.
+    counts: takes in what is left out.
+    skip_retries: see `filters.without_idle_turns`.
   Raises:
     SourceError: on a trajectory of a test task, naming file, line and task.
     TrajectoryError: on a record that breaks the schema, naming file, line and field.
   """
-  dropped = collections.Counter() if dropped is None else dropped
+  counts = filters.Counts() if counts is None else counts
   seen: set[str] = set()
   for shard in shards:
     domain = None
@@ -107,16 +103,20 @@ def read_kept(
         raise TrajectoryError(
             f'{shard}:{number}.task.domain: {trajectory.task.domain!r} in a file of {domain!r}; '
             'keep one directory a domain')
-      key = key_of(trajectory)
-      reason = _drop_reason(trajectory) or ('duplicate' if key in seen else '')
-      if reason:
-        dropped[reason] += 1
-        continue
-      seen.add(key)
-      yield key, trajectory
+      skipped = filters.Counts()
+      cleaned = filters.clean(trajectory, skipped, skip_retries)
+      key = '' if cleaned is None else key_of(cleaned)
+      if key in seen:
+        skipped = filters.Counts(collections.Counter({filters.DUPLICATE: 1}))
+      counts.trajectories += skipped.trajectories
+      counts.turns += skipped.turns
+      if key and key not in seen:
+        seen.add(key)
+        yield key, cleaned
 
 
-def scan(folders: Sequence[str | os.PathLike], progress: bool = False) -> Scan:
+def scan(folders: Sequence[str | os.PathLike], progress: bool = False,
+         skip_retries: bool = False) -> Scan:
   """Reads and validates everything once. Raises SourceError, TrajectoryError (see `read_kept`)."""
   shards = find_shards(folders)
   sources = {}
@@ -124,10 +124,13 @@ def scan(folders: Sequence[str | os.PathLike], progress: bool = False) -> Scan:
     with open(shard, 'rb') as file:
       digest = hashlib.file_digest(file, 'sha256').hexdigest()
     sources[digest] = '/'.join(shard.split(os.sep)[-2:])
-  dropped: collections.Counter = collections.Counter()
+  counts = filters.Counts()
   kept: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
   bar = tqdm.tqdm(shards, desc='check trajectories', unit=' shards', disable=not progress)
-  for _, trajectory in read_kept(bar, dropped):
+  for _, trajectory in read_kept(bar, counts, skip_retries):
     kept[trajectory.task.split][trajectory.task.domain] += 1
-  fingerprint = hashlib.sha256(' '.join(sorted(sources)).encode()).hexdigest()[:16]
-  return Scan(shards, fingerprint, sources, {s: dict(c) for s, c in kept.items()}, dict(dropped))
+  named = ' '.join([*sorted(sources), *([filters.RETRY] if skip_retries else [])])
+  fingerprint = hashlib.sha256(named.encode()).hexdigest()[:16]
+  return Scan(
+      shards, fingerprint, sources, {s: dict(c) for s, c in kept.items()},
+      dict(counts.trajectories), dict(counts.turns), skip_retries)

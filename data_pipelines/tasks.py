@@ -15,7 +15,6 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from aw_jax.prompts import templates
 from aw_jax.trajectories import Trajectory, from_json
 from data_pipelines import examples, knowledge, packing, pools, trajectories_builder
 from data_pipelines.examples import Options
@@ -34,8 +33,9 @@ _FEATURES = {
     'reasoning': (_DIALOGUE, _DIALOGUE_EXTRA),
     'sft': (_DIALOGUE, {'lengths': tf.int32, 'turns': tf.int32}),
     'rl': ({'prompt': tf.int32},
-           {'turn': tf.int32, 'runtime_metadata': tf.int32, 'changed_state': tf.int32,
-            'action': tf.string, 'observation': tf.string}),
+           {'lengths': tf.int32, 'turn': tf.int32, 'runtime_metadata': tf.int32,
+            'spans': tf.int32, 'changed_state': tf.int32, 'action': tf.string,
+            'observation': tf.string}),
 }
 _LABELS = ('id', 'domain', 'family')
 
@@ -176,7 +176,7 @@ def _dialogue_features(item: packing.Example, classes: Sequence[str], options: O
 
 def _cpt_features(text: str, options: Options):
   item, classes = examples.cpt_example(
-      options.tokenizer, _read(text), options.seed, options.loss_mask)
+      options.tokenizer, _read(text), options.seed, options.switches)
   return _dialogue_features(item, classes, options)
 
 
@@ -189,14 +189,15 @@ def _agent_features(text: str, options: Options):
 
 
 def _reasoning_features(text: str, options: Options):
-  template, = templates.STAGE_TEMPLATES['cpt']
-  item = examples.reasoning_dialogue(options.tokenizer, _read(text), template)
+  template, = options.switches.templates_of('cpt')
+  item = examples.reasoning_dialogue(
+      options.tokenizer, _read(text), template, switches=options.switches)
   return _dialogue_features(item, (), options)
 
 
 def _sft_features(text: str, options: Options):
   made = examples.sft_candidates(
-      options.tokenizer, _read(text), options.seq_len, options.seed)
+      options.tokenizer, _read(text), options.seq_len, options.seed, options.switches)
   if made is None:
     return None
   return {
@@ -206,14 +207,22 @@ def _sft_features(text: str, options: Options):
 
 
 def _rl_features(text: str, options: Options):
-  sample = examples.rl_sample(options.tokenizer, _read(text), options.seq_len, options.seed)
-  if sample is None:
+  """The samples of a trajectory one after the other: `lengths` of prompts, `spans` of metadata."""
+  samples = examples.rl_samples(
+      options.tokenizer, _read(text), options.seq_len, options.seed, options.switches)
+  if not samples:
     return None
-  turn = sample.turn
+  turns = [sample.turn for sample in samples]
   return {
-      'prompt': sample.prompt, 'turn': [sample.index], 'action': [turn.action],
-      'observation': [turn.observation], 'runtime_metadata': turn.runtime_metadata,
-      'changed_state': [-1 if turn.changed_state is None else int(turn.changed_state)]}
+      'prompt': np.concatenate([sample.prompt for sample in samples]),
+      'lengths': [len(sample.prompt) for sample in samples],
+      'turn': [sample.index for sample in samples],
+      'action': [turn.action for turn in turns],
+      'observation': [turn.observation for turn in turns],
+      'runtime_metadata': [span for turn in turns for span in turn.runtime_metadata],
+      'spans': [len(turn.runtime_metadata) for turn in turns],
+      'changed_state': [
+          -1 if turn.changed_state is None else int(turn.changed_state) for turn in turns]}
 
 
 _CONVERT = {

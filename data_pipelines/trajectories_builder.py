@@ -38,9 +38,10 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
   url_infos = None
 
   def __init__(self, *, shards: Sequence[str] = (), splits: Sequence[str] = (),
-               progress: bool = False, **kwargs):
+               skip_retries: bool = False, progress: bool = False, **kwargs):
     """Reads `shards` (`sources.find_shards`) into those of `splits` that the data have."""
     self._shards = tuple(shards)
+    self._skip_retries = skip_retries
     self._splits = tuple(splits)
     self._progress = progress
     super().__init__(**kwargs)
@@ -61,7 +62,7 @@ class AgentTrajectories(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, split: str):
     bar = tqdm.tqdm(
         self._shards, desc=f'TFDS {split}', unit=' shards', disable=not self._progress)
-    for key, trajectory in sources.read_kept(bar):
+    for key, trajectory in sources.read_kept(bar, skip_retries=self._skip_retries):
       task = trajectory.task
       if task.split == split:
         yield key, {
@@ -77,7 +78,8 @@ def build(scan: sources.Scan, data_dir: str, progress: bool = False) -> None:
     if name.startswith('incomplete'):  # of a run that was killed
       shutil.rmtree(os.path.join(parent, name))
   builder = AgentTrajectories(
-      shards=scan.shards, splits=sorted(scan.kept), progress=progress, data_dir=data_dir)
+      shards=scan.shards, splits=sorted(scan.kept), skip_retries=scan.skip_retries,
+      progress=progress, data_dir=data_dir)
   tfds.disable_progress_bar()  # it would draw three, and say that it downloads
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(

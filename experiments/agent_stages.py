@@ -118,7 +118,8 @@ def open_world(config, workdir: str, kind: str, model: ModelConfig, tokenizer: T
       world_params, world_model, _ = load_params(
           os.path.join(workdir, config.agent.world_model), _rollout_mesh(config))
       imagined = ImaginedWorld(model, tokenizer, world_model, world_params, sizes, tasks_at_a_time,
-                               templates.STAGE_TEMPLATES[config.agent.world_model][0])
+                               templates.STAGE_TEMPLATES[config.agent.world_model][0],
+                               config.data.prompts)
     yield MixedWorld(real, imagined) if real and imagined else real or imagined
 
 

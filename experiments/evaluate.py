@@ -46,7 +46,7 @@ def held_out_samples(config: ml_collections.ConfigDict, workdir: str) -> list[be
   if config.files:
     return [sample for path in config.files for sample in bench.read(path)]
   examples = turn_examples(_episodes(config, workdir, 'test', config.episodes))
-  drawn = bench.samples(bench.draw_turns(examples, config.seed, config.share))
+  drawn = bench.samples(bench.draw_turns(examples, config.seed, config.share), config.prompts)
   return [sample for path in bench.write(workdir, drawn) for sample in bench.read(path)]
 
 

@@ -41,10 +41,10 @@ def held_out_examples(config, workdir: str) -> list[TurnExample]:
   return chosen
 
 
-def system_prompt(example: TurnExample, stage: str) -> str:
-  """The system prompt in the (first) template that the stage was trained on."""
-  return templates.world_model_prompt(
-      example.domain, example.initial_state, templates.STAGE_TEMPLATES[stage][0])
+def system_prompt(config, example: TurnExample, stage: str) -> str:
+  """The system prompt in the (first) template that the stage was trained on, and in its size."""
+  return templates.task_prompt(
+      example.task, templates.STAGE_TEMPLATES[stage][0], size=config.data.prompts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage:
   world_model = WorldModel(
       sampler, thinking=thinking, max_tokens=c.max_tokens, max_thinking=c.max_thinking)
   longest = {example.trajectory: example for example in examples}  # whose turns are in order
-  episodes = [(system_prompt(e, stage), (*e.history, (e.action, e.observation)))
+  episodes = [(system_prompt(config, e, stage), (*e.history, (e.action, e.observation)))
               for e in longest.values()]
   followed = dict(zip(longest, world_model.follow(episodes, f'{stage}: predict'), strict=True))
   texts, contexts = [], []
@@ -77,7 +77,7 @@ def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage:
     *past, prediction = followed[example.trajectory][:example.turn_index]
     thoughts = tuple(p.thinking for p in past)
     prompt = world_model.prompt(
-        Query(system_prompt(example, stage), example.history, example.action, thoughts))
+        Query(system_prompt(config, example, stage), example.history, example.action, thoughts))
     opened = [tokenizer.special(PREDICTED)] * world_model.thinking  # else the prompt ends with it
     texts.append(prediction.text)
     contexts.append([*prompt, *chat.thought(tokenizer, prediction.thinking), *opened])
@@ -123,10 +123,11 @@ def measure_stage(config, workdir: str, name: str) -> dict[str, Any]:
     config: the whole config.
     workdir: where the stage was trained.
     name: the stage, or 'cpt_thinking': CPT, which was not taught to think, allowed to all the same.
-      The base checkpoint has seen thinking, so that this is what SFT is to be compared with.
+      The base checkpoint has seen thinking, so that this is what SFT is to be compared with. SFT
+      and RL think unless `config.data.thinking` is off.
   """
   stage = name.removesuffix('_thinking')
-  thinking = name != 'cpt'
+  thinking = name == 'cpt_thinking' or (name != 'cpt' and config.data.thinking)
 
   def compute():
     params, model, tokenizer = load_params(os.path.join(workdir, stage))

@@ -191,10 +191,20 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
       sys.executable, '-m', 'experiments.prepare_data', f'--trajectories={",".join(folders)}',
       f'--out={os.path.join(workdir, "data")}', f'--vocabulary={vocabulary}',
       f'--vocab_size={config.data.vocab_size}', f'--seq_len={config.data.seq_len}',
-      f'--seed={config.seed}', f'--loss_mask={config.data.loss_mask}',
+      f'--seed={config.seed}',
+      *(f'--{key}={value}' for key, value in data_switches(config).items()),
       f'--stages={",".join(config.data.stages)}']
   if subprocess.run(command, check=False).returncode:
     raise StageError('preparing the data failed; the lines above say why')
+
+
+def data_switches(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """How records are made, by the names of prepare_data's flags and of the sidecars' keys."""
+  c = config.data
+  return {
+      'loss_mask': c.loss_mask, 'prompts': c.prompts, 'sft_templates': c.sft_templates,
+      'sft_turns': c.turns.sft, 'rl_turns': c.turns.rl, 'thinking': c.thinking,
+      'skip_retries': c.skip_retries}
 
 
 def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -222,15 +232,20 @@ def _require_one_process(missing: str) -> None:
         'process first')
 
 
+# Keys of a sidecar that the config calls otherwise than config.data.{key}.
+_CONFIG_KEYS = {
+    'seed': 'config.seed', 'sft_turns': 'config.data.turns.sft', 'rl_turns': 'config.data.turns.rl'}
+
+
 def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
   sidecar = records.read_sidecar(path)
-  wanted = {'config.seed': config.seed, 'config.data.seq_len': config.data.seq_len,
-            'config.data.loss_mask': config.data.loss_mask}
+  wanted = {'seed': config.seed, 'seq_len': config.data.seq_len, **data_switches(config)}
   for key, value in wanted.items():
-    found = sidecar.get(key.rpartition('.')[2])
+    found = sidecar.get(key)
     if found != value:
+      named = _CONFIG_KEYS.get(key, f'config.data.{key}')
       raise StageError(
-          f'{records.sidecar_path(path)}: made with {key} = {json.dumps(found)}, the config says '
+          f'{records.sidecar_path(path)}: made with {named} = {json.dumps(found)}, the config says '
           f'{json.dumps(value)}; carry the records of this config, or use its flags')
 
 
@@ -349,17 +364,21 @@ def select_traces(config, workdir: str, params: Any, model: ModelConfig, tokeniz
   """Keeps the best kind of reasoning trace of each dialogue, and packs those dialogues.
 
   The judge is the model that SFT starts from, which wrote none of them. No more than
-  `config.sft.samples` are judged, spread evenly.
+  `config.sft.samples` are judged, spread evenly. Without thinking (`config.data.thinking`) there is
+  nothing to choose: all of these are kept.
   """
   candidates = list(records.read_records(records_path(workdir, 'sft_candidates')))
   step = -(-len(candidates) // config.sft.samples)
   candidates = candidates[::step]
-  samples = [[rejection.Scored(dialogue['tokens'], dialogue['loss_weights'])
-              for dialogue in record['dialogues']] for record in candidates]
-  scores, gains = rejection.judge(
-      model, params, tokenizer, samples, config.data.seq_len, progress='judge reasoning traces')
-  chosen, report = rejection.choose(
-      scores, gains, [record['domain'] for record in candidates], config.sft.threshold)
+  if config.data.thinking:
+    samples = [[rejection.Scored(dialogue['tokens'], dialogue['loss_weights'])
+                for dialogue in record['dialogues']] for record in candidates]
+    scores, gains = rejection.judge(
+        model, params, tokenizer, samples, config.data.seq_len, progress='judge reasoning traces')
+    chosen, report = rejection.choose(
+        scores, gains, [record['domain'] for record in candidates], config.sft.threshold)
+  else:
+    chosen, report = [0] * len(candidates), {}
   kept = [(record, record['dialogues'][choice])
           for record, choice in zip(candidates, chosen, strict=True) if choice is not None]
   if not kept:

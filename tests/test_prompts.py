@@ -1,14 +1,22 @@
 """Chat rendering, strict parsing of what a model says, and the system prompts."""
 
+import asyncio
+import dataclasses
 import functools
+import importlib
+import itertools
+import pathlib
 import re
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from aw_jax.prompts import chat, templates
+from aw_jax.environments import mcp_worlds, registry
+from aw_jax.environments.servers import shop
+from aw_jax.prompts import chat, domains, templates
 from aw_jax.prompts.chat import Prediction, parse_prediction
+from aw_jax.prompts.facts import declared_tools
 from aw_jax.tokenizer import (
   END_PREDICTED,
   END_THINK,
@@ -18,8 +26,9 @@ from aw_jax.tokenizer import (
   THINK,
   Tokenizer,
 )
-from aw_jax.trajectories import DOMAINS
+from aw_jax.trajectories import DOMAINS, Task, Verifier
 
+BASE = pathlib.Path(__file__).resolve().parents[1] / 'checkpoints' / 'base'
 TAGS = (THINK, END_THINK, PREDICTED, END_PREDICTED)
 PLAIN = st.text(max_size=20).filter(lambda text: not any(tag in text for tag in TAGS))
 
@@ -192,34 +201,172 @@ def test_history_makes_a_longer_chat_with_the_same_beginning():
   assert chat.agent_context(t, 's', 'f', HISTORY)[:len(shorter)] == shorter
 
 
-def test_stages_share_no_template():
+# --- system prompts -------------------------------------------------------------------------------
+
+# What checkpoints/base was trained on, letter by letter.
+GOLDEN = {
+    ('terminal', 'v0'): 'Simulate a Linux terminal. Files:\n== a.txt\none',
+    ('terminal', 'v1'): 'You are a Linux terminal. Files:\n== a.txt\none',
+    ('terminal', 'v2'): 'Predict what a Linux terminal answers. Files:\n== a.txt\none',
+    ('terminal', 'v3'): 'Files:\n== a.txt\none\nAnswer as a Linux terminal.',
+    ('mcp', 'v0'): 'Simulate tool servers. State:\n== a.txt\none',
+    ('mcp', 'v1'): 'You are tool servers. State:\n== a.txt\none',
+    ('mcp', 'v2'): 'Predict what tool servers answers. State:\n== a.txt\none',
+    ('mcp', 'v3'): 'State:\n== a.txt\none\nAnswer as tool servers.',
+}
+
+
+@pytest.mark.parametrize(('domain', 'template'), GOLDEN)
+def test_the_prompts_of_the_base_checkpoint_are_as_they_were(domain, template):
+  golden = GOLDEN[domain, template]
+  assert templates.world_model_prompt(domain, '== a.txt\none', template) == golden
+  instructed = templates.world_model_prompt(domain, '== a.txt\none', template, 'Fail.')
+  assert instructed == f'{golden}\nFail.'
+  # A task has nothing to add to a short prompt.
+  task = a_task(domain, setup={'server': 'shop', 'tools': [{'name': 'get'}]})
+  assert templates.task_prompt(task, template) == golden
+
+
+def test_the_agents_prompt_is_as_it_was():
+  assert templates.agent_prompt('terminal', 'Go.') == 'You use a Linux terminal. Task: Go.'
+  assert templates.agent_prompt('mcp', 'Go.') == 'You use tool servers. Task: Go.'
+
+
+def a_task(domain: str, state: str | None = '== a.txt\none', setup=None) -> Task:
+  return Task(f'{domain}/f/0', domain, 'f', 'train', 0, 'Find the {key} of it.', state, setup or {},
+              Verifier('answer', 'x'), 12)
+
+
+def test_stages_share_no_template_and_there_are_twelve():
   used = [name for names in templates.STAGE_TEMPLATES.values() for name in names]
-  assert len(used) == len(set(used))
-  rendered = {templates.world_model_prompt('terminal', 'STATE', name) for name in used}
-  assert len(rendered) == len(used)
+  assert sorted(used) == sorted(templates.TEMPLATES) and len(set(used)) == len(used) == 12
+  assert templates.STAGE_TEMPLATES['rl'] == ('v0',) and templates.STAGE_TEMPLATES['cpt'] == ('v1',)
 
 
-def test_prompts_hold_the_state_and_the_instruction():
+@pytest.mark.parametrize('size', templates.SIZES)
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_every_domain_has_twelve_different_prompts(domain, size):
   state = 'a.txt: {world} {0}\n'
-  for names in templates.STAGE_TEMPLATES.values():
-    for name in names:
-      prompt = templates.world_model_prompt('terminal', state, name, 'Be brief.')
-      assert state in prompt and prompt.endswith('\nBe brief.')
-  assert 'unknown' in templates.world_model_prompt('mcp', None)
-  assert 'Count the {files}.' in templates.agent_prompt('terminal', 'Count the {files}.')
+  prompts = {name: templates.world_model_prompt(domain, state, name, 'Be brief.', size=size)
+             for name in templates.TEMPLATES}
+  assert len(set(prompts.values())) == 12
+  facts = domains.FACTS[domain]
+  for prompt in prompts.values():
+    assert state in prompt and prompt.endswith('\nBe brief.')  # the instruction comes last
+    assert facts.world in prompt and facts.state_name.lower() in prompt.lower()
+  unknown = templates.world_model_prompt(domain, None, 'v3', size=size)
+  assert 'unknown' in unknown
 
 
-@pytest.mark.parametrize('domain', ['shell', *sorted(DOMAINS)])
-def test_a_domain_has_prompts_or_says_which_do(domain):
-  try:
-    assert templates.world_model_prompt(domain, 'x') and templates.agent_prompt(domain, 'y')
-  except templates.PromptError as error:
-    assert repr(domain) in str(error) and 'terminal, mcp' in str(error)
-    with pytest.raises(templates.PromptError):
-      templates.agent_prompt(domain, 'y')
-    assert domain not in ('terminal', 'mcp')
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_short_prompts_are_about_as_long_as_those_of_the_base(domain):
+  """In tokens of its vocabulary; the words of other domains it spells letter by letter."""
+  vocabulary = Tokenizer.load(BASE)
+  known = domain in ('terminal', 'mcp')
+  length = {name: len(vocabulary.encode(templates.world_model_prompt(domain, '', name)))
+            for name in templates.TEMPLATES}
+  longest = max(length[f'v{number}'] for number in range(4))
+  assert all(length[name] <= longest + (14 if known else 24) for name in templates.TEMPLATES)
+  assert all(templates.world_model_prompt(domain, '', name).count('\n') <= 3
+             for name in templates.TEMPLATES)
 
 
-def test_unknown_template_lists_those_there_are():
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_full_prompts_grow_from_a_few_lines_to_a_specification(domain):
+  task = a_task(domain)
+  sizes = [len(templates.task_prompt(task, name, size='full')) for name in templates.TEMPLATES]
+  assert all(one <= other for one, other in itertools.pairwise(sizes))
+  shared = len(templates.task_prompt(task, 'v0')) + sum(
+      len(tool.signature) + 1 for tool in domains.FACTS[domain].toolsets.get('', ()))
+  assert sizes[0] < shared + 220 and sizes[-1] > shared + 2500
+  full = templates.task_prompt(task, 'v11', size='full')
+  facts = domains.FACTS[domain]
+  for lines in (facts.actions, facts.observations, facts.state, facts.rules, facts.errors,
+                facts.runtime, (facts.purpose, facts.demonstration_state, task.instruction)):
+    assert all(line in full for line in lines)
+  for action, observation in facts.demonstration:
+    assert action in full and observation in full
+
+
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_the_facts_of_a_domain_are_all_there(domain):
+  facts = domains.FACTS[domain]
+  for field in dataclasses.fields(facts):
+    assert getattr(facts, field.name) or field.name == 'toolsets'
+  lines = [*facts.actions, *facts.observations, *facts.state, *facts.rules, *facts.errors,
+           *facts.runtime]
+  assert len(set(lines)) == len(lines) and all(line == line.strip() for line in lines)
+  assert 2 <= len(facts.demonstration) <= 4
+
+
+def test_a_full_prompt_shows_the_tools_a_task_declares():
+  declared = [
+      {'type': 'function', 'function': {
+          'name': 'book', 'description': 'Book a flight.', 'parameters': {
+              'type': 'object', 'required': ['flight'], 'properties': {
+                  'flight': {'type': 'string'}, 'cabin': {'enum': ['economy', 'business']},
+                  'bags': {'type': ['integer', 'null']}, 'note': {}}}}},
+      {'name': 'cancel', 'description': 'Cancel it.', 'inputSchema': {'type': 'object'}}]
+  tools = declared_tools({'tools': declared})
+  assert [tool.signature for tool in tools] == [
+      'book(flight: string, cabin?: "economy" | "business", bags?: integer | null, note?: any)',
+      'cancel()']
+  task = a_task('mcp', setup={'server': 'shop', 'tools': declared})
+  for name in templates.TEMPLATES:
+    prompt = templates.task_prompt(task, name, size='full')
+    assert 'book' in prompt and 'cancel' in prompt and 'find_customer' not in prompt
+    shown = 'Book a flight.' in prompt and '"flight": "string"' in prompt
+    assert shown == (int(name[1:]) >= 4)
+  assert declared_tools({}) is None and declared_tools({'tools': 'all'}) is None
+  assert declared_tools({'tools': []}) == ()
+
+
+@pytest.mark.parametrize('server', mcp_worlds.SERVERS)
+def test_our_servers_tools_are_those_that_prompts_name(server):
+  """Their names, and which arguments they have and need."""
+  tools = asyncio.run(real_server(server).list_tools())
+  found = {tool.name: {(name if name in schema(tool).get('required', ()) else f'{name}?')
+                       for name in schema(tool).get('properties', {})} for tool in tools}
+  told = {tool.name: {name for name, _ in tool.arguments}
+          for tool in domains.FACTS['mcp'].toolsets[server]}
+  assert told == found
+  prompt = templates.task_prompt(a_task('mcp', setup={'server': server}), 'v0', size='full')
+  assert all(tool.signature in prompt for tool in domains.FACTS['mcp'].toolsets[server])
+
+
+def schema(tool) -> dict:
+  return getattr(tool, 'input_schema', None) or tool.inputSchema
+
+
+def real_server(name: str):
+  if name == 'shop':
+    return shop.create_server('none.db')
+  if name == 'time':
+    return importlib.import_module('mcp_server_time.server').create_server('UTC')
+  return importlib.import_module('mcp_server_git.server').create_server(None)
+
+
+@pytest.mark.requires('bwrap')
+@pytest.mark.parametrize(('domain', 'setup'), [
+    ('terminal', {'files': {'fruit.txt': 'pear\napple\n'}}),
+    ('mcp', {'server': 'shop', 'customers': [[3, 'Ada Bell', 'Oslo']],
+             'products': [[41, 'lamp', 12, 5]], 'orders': [[101, 3, 41, 1, 12, 'shipped']]})])
+def test_demonstrations_are_what_the_real_world_answers(domain, setup):
+  facts = domains.FACTS[domain]
+  with registry.make_environment(domain) as environment:
+    environment.reset(a_task(domain, facts.demonstration_state, setup))
+    assert environment.snapshot() == facts.demonstration_state
+    for action, observation in facts.demonstration:
+      assert environment.step(action).observation == observation
+
+
+def test_unknown_names_are_listed():
+  with pytest.raises(templates.PromptError, match=re.escape(
+      "no prompts for domain 'shell'; there are terminal, mcp, search")):
+    templates.world_model_prompt('shell', 'x')
+  with pytest.raises(templates.PromptError):
+    templates.agent_prompt('shell', 'y')
   with pytest.raises(templates.PromptError, match=re.escape("no template 'v99'; there are v0, v1")):
     templates.world_model_prompt('terminal', None, 'v99')
+  with pytest.raises(templates.PromptError, match="size 'tall'; there are short, full"):
+    templates.world_model_prompt('terminal', None, size='tall')

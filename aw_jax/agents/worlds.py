@@ -80,7 +80,7 @@ class ImaginedWorld:
 
   def __init__(self, agent_config: ModelConfig, tokenizer: Tokenizer, world_config: ModelConfig,
                world_params: Any, config: RolloutConfig, tasks_at_a_time: int = 8,
-               template: str = 'v0'):
+               template: str = 'v0', prompts: str = 'short'):
     """
     Args:
       agent_config: of the agent's decoder.
@@ -89,13 +89,14 @@ class ImaginedWorld:
       config: sizes; its group and agent temperature are those of each `play`.
       tasks_at_a_time: tasks of one device program; fixes its shape.
       template: of the world model's system prompt.
+      prompts: the size of it, one of `templates.SIZES`.
     """
     self._agent, self._world = Decoder(agent_config), Decoder(world_config)
     self._world_params = world_params
     self._tokenizer = tokenizer
     self._config = config
     self._tasks_at_a_time = tasks_at_a_time
-    self._template = template
+    self._template, self._prompt_size = template, prompts
 
   def play(self, params, tasks, group, seed, temperature=1.0) -> Episodes:
     config = dataclasses.replace(self._config, group=group, agent_temperature=temperature)
@@ -129,8 +130,8 @@ class ImaginedWorld:
       return tokens, lengths
 
     agents = [agent_start(tokenizer, task) for task in tasks]
-    worlds = [chat.message(tokenizer, 'system', templates.world_model_prompt(
-        task.domain, task.initial_state, self._template)) for task in tasks]
+    worlds = [chat.message(tokenizer, 'system', templates.task_prompt(
+        task, self._template, size=self._prompt_size)) for task in tasks]
     checks = [chat.message(tokenizer, 'user', task.verifier.command)
               if task.verifier.kind == 'command' else [] for task in tasks]
     turns = np.zeros(rows, np.int32)

@@ -83,12 +83,12 @@ def draw_turns(examples: Sequence[TurnExample], seed: int, share: float = 0.5
   return kept
 
 
-def samples(examples: Iterable[TurnExample], template: str = 'v0') -> list[Sample]:
-  """Turns as samples, with the system prompt of a template (RL's by default)."""
+def samples(examples: Iterable[TurnExample], size: str = 'short') -> list[Sample]:
+  """Turns as samples, with RL's system prompt of their tasks in a size of `templates.SIZES`."""
+  template, = templates.STAGE_TEMPLATES['rl']
   return [
       Sample(f'{example.domain}-{example.trajectory}-{example.turn_index}', dataclasses.replace(
-          example, system=templates.world_model_prompt(
-              example.domain, example.initial_state, template)))
+          example, system=templates.task_prompt(example.task, template, size=size)))
       for example in examples]
 
 

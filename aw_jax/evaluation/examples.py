@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from aw_jax.environments import registry
 from aw_jax.rewards.content import Reference, split_prompt
-from aw_jax.trajectories import Trajectory
+from aw_jax.trajectories import Task, Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class TurnExample:
       environment did not say.
     changed_state: whether earlier actions matter to the answer; None where not determined.
     initial_state: the state before the first action, None where it cannot be seen.
+    task: what the trajectory was about, for prompts that say more of it; None where not known.
     system: the system prompt, where the turn came with one.
   """
 
@@ -44,6 +45,8 @@ class TurnExample:
   runtime_metadata: tuple[tuple[int, int], ...] | None
   changed_state: bool | None
   initial_state: str | None
+  # Its setup cannot be hashed.
+  task: Task | None = dataclasses.field(default=None, compare=False, repr=False)
   system: str = ''
 
   @functools.cached_property
@@ -78,7 +81,7 @@ def turn_examples(
       found.append(TurnExample(
           task.domain, task.family, task.family in held_out, task.id, number, index + 1,
           len(turns), tuple(pairs[:index]), turn.action, turn.observation, turn.runtime_metadata,
-          turn.changed_state, task.initial_state))
+          turn.changed_state, task.initial_state, task))
   return found
 
 

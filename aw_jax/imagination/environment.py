@@ -2,7 +2,7 @@
 
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.imagination.world_model import WorldModel
-from aw_jax.prompts.templates import world_model_prompt
+from aw_jax.prompts.templates import task_prompt
 from aw_jax.trajectories import Task
 
 
@@ -13,7 +13,7 @@ class ImaginedEnvironment(Environment):
   """
 
   def __init__(self, world_model: WorldModel, domain: str, template: str = 'v0',
-               temperature: float = 0.0, instruction: str = ''):
+               temperature: float = 0.0, instruction: str = '', prompts: str = 'short'):
     """
     Args:
       world_model: what predicts.
@@ -21,12 +21,14 @@ class ImaginedEnvironment(Environment):
       template: of the system prompt.
       temperature: 0 makes it deterministic.
       instruction: simulation instruction for the system prompt (PAPER.md section 7).
+      prompts: size of the system prompt, one of `templates.SIZES`.
     """
     self.domain = domain
     self._world_model = world_model
     self._template = template
     self._temperature = temperature
     self._instruction = instruction
+    self._prompts = prompts
     self._system = ''
     self._history: list[tuple[str, str]] = []
     self._thoughts: list[str] = []
@@ -35,8 +37,7 @@ class ImaginedEnvironment(Environment):
   def reset(self, task: Task, seed: int = 0) -> str:
     if task.domain != self.domain:
       raise ValueError(f'{task.id} is of domain {task.domain}, this environment of {self.domain}')
-    self._system = world_model_prompt(
-        task.domain, task.initial_state, self._template, self._instruction)
+    self._system = task_prompt(task, self._template, self._instruction, self._prompts)
     self._history, self._thoughts = [], []
     self._seed = seed
     return ''

@@ -21,6 +21,11 @@ def get_config():
   config.arms = {
       'full': {},
       'no_loss_mask': {'changes': {'data': {'loss_mask': False}}},
+      'no_thinking': {'changes': {'data': {'thinking': False}}},
+      'one_turn': {'changes': {'data': {'turns': {'sft': 'one'}}}},
+      'all_turns_of_rl': {'changes': {'data': {'turns': {'rl': 'all'}}}},
+      'one_template': {'changes': {'data': {'sft_templates': 1}}},
+      'ten_templates': {'changes': {'data': {'sft_templates': 10}}},
       'no_cpt': {'changes': {'stages': ('sft', 'rl')}},
       'no_sft': {'changes': {'stages': ('cpt', 'rl')}, 'after': ('full', 'cpt')},
       'no_rl': {'changes': {'stages': ('cpt', 'sft')}, 'after': ('full', 'sft')},

@@ -1,5 +1,6 @@
 """Every config loads, is a value of its own, and is what it was: golden dumps."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -8,6 +9,7 @@ import pathlib
 import ml_collections
 import pytest
 
+from data_pipelines.examples import Switches
 from experiments import stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -97,3 +99,31 @@ def test_an_interrupted_run_of_it_goes_on_bitwise(name):
 @pytest.mark.parametrize('name', [name for name in TRAINED if not name.startswith('pod_')])
 def test_its_batches_can_be_split_over_two_devices(name):
   assert all(rows % 2 == 0 for rows in stages.batch_rows(load(name)).values())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_its_data_switches_are_those_there_are(name):
+  """prepare_data would refuse them only after the episodes have been collected."""
+  switched = stages.data_switches(load(name))
+  switched.pop('skip_retries')
+  assert set(switched) == {field.name for field in dataclasses.fields(Switches)}
+  small = not name.startswith('pod_')
+  loss_mask = name != 'pretrain'
+  if small:  # what checkpoints/base and the recorded results were made with
+    assert Switches(**switched) == Switches(loss_mask=loss_mask)
+  else:
+    assert Switches(**switched) == Switches(
+        prompts='full', sft_templates=10, sft_turns='one', rl_turns='one')
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('data.sft_templates', 1), ('data.sft_templates', 10), ('data.thinking', False),
+    ('data.turns.sft', 'one'), ('data.turns.rl', 'all'), ('data.prompts', 'full'),
+    ('data.loss_mask', False), ('data.skip_retries', True)])
+def test_an_ablation_is_one_value(key, value):
+  """It reaches the data as exactly one other switch."""
+  config = load('base')
+  before = stages.data_switches(config)
+  config.update_from_flattened_dict({key: value})
+  after = stages.data_switches(config)
+  assert [after[name] for name in before if after[name] != before[name]] == [value]

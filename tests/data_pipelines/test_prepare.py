@@ -20,6 +20,7 @@ from aw_jax.tokenizer import END_PREDICTED, IM_END, Tokenizer
 from aw_jax.training import data
 from aw_jax.trajectories import Trajectory, Turn, write_jsonl
 from data_pipelines import knowledge, packing, pools, prepare, records, sources
+from data_pipelines.examples import DEFAULT, Switches
 
 _SETTINGS = {'vocab_size': 400, 'seq_len': 384, 'seed': 7, 'progress': False}
 
@@ -112,7 +113,7 @@ def test_templates_are_disjoint(prepared, folders):
       used |= {template for names in templates.STAGE_TEMPLATES.values() for template in names
                if system == templates.world_model_prompt(
                    task.domain, task.initial_state, template)}
-    assert used == set(templates.STAGE_TEMPLATES[stage])
+    assert used == set(DEFAULT.templates_of(stage))
 
 
 def test_the_vocabulary_is_of_every_domain(tmp_path, write_folder, trajectory, monkeypatch):
@@ -223,10 +224,114 @@ def test_without_the_mask_every_prediction_token_counts(folders, tmp_path, prepa
   out, made = prepared
   plain = prepare.prepare(
       folders, str(tmp_path), ['cpt'], vocabulary_path=os.path.join(out, prepare.VOCABULARY_FILE),
-      loss_mask=False, **_SETTINGS)
+      switches=Switches(loss_mask=False), **_SETTINGS)
   assert plain['cpt']['tokens'] == made['cpt']['tokens']
   assert plain['cpt']['loss_tokens'] > made['cpt']['loss_tokens']
   assert not os.path.exists(tmp_path / prepare.VOCABULARY_FILE)
+
+
+def _prepare_again(folders, prepared, out, stages, switches=DEFAULT, **settings):
+  """With the vocabulary of `prepared`; returns the sidecars."""
+  path = os.path.join(prepared[0], prepare.VOCABULARY_FILE)
+  return prepare.prepare(folders, str(out), stages, vocabulary_path=path, switches=switches,
+                         **{**_SETTINGS, **settings})
+
+
+def test_rl_records_of_all_turns(prepared, folders, tmp_path):
+  made = _prepare_again(folders, prepared, tmp_path, ['rl'], Switches(rl_turns='all'))
+  every = _records(str(tmp_path), 'rl')
+  assert made['rl']['rl_turns'] == 'all' and made['rl']['records'] == len(every)
+  assert len(every) > made['rl']['examples']['terminal'] + made['rl']['examples']['mcp']
+  by_key = {}
+  for record in every:
+    by_key.setdefault((record['id'], record['turn']), []).append(record)
+  for one in _records(prepared[0], 'rl'):  # each of those that are drawn by default is there
+    same = [r for r in by_key[one['id'], one['turn']] if r['action'] == one['action']
+            and r['observation'] == one['observation']
+            and r['prompt'].tolist() == one['prompt'].tolist()]
+    assert same and same[0]['runtime_metadata'].shape == (0, 2)
+  longest = max(len(t.turns) + 1 for t in _kept(folders, 'rl'))
+  assert max(record['turn'] for record in every) < longest
+
+
+def test_runtime_metadata_stays_with_its_turn(tmp_path, trajectory, write_folder):
+  made = trajectory(83, num_turns=5)
+  turns = tuple(dataclasses.replace(turn, runtime_metadata=((0, 1), (1, 2))[:index % 3])
+                for index, turn in enumerate(made.turns))
+  write_folder(tmp_path / 'in', [dataclasses.replace(made, turns=turns), trajectory(5)])
+  prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), ['rl'],
+                  switches=Switches(rl_turns='all'), **_SETTINGS)
+  found = {record['turn']: record['runtime_metadata'].tolist()
+           for record in _records(str(tmp_path / 'out'), 'rl')}
+  assert found == {0: [], 1: [[0, 1]], 2: [[0, 1], [1, 2]], 3: [], 4: [[0, 1]], 5: []}
+
+
+@pytest.mark.parametrize(('switches', 'candidates'), [
+    (Switches(sft_turns='one'), 3), (Switches(sft_turns='one', thinking=False), 1),
+    (Switches(thinking=False, sft_templates=10), 1)])
+def test_sft_records_by_switch(switches, candidates, prepared, folders, tmp_path):
+  made = _prepare_again(folders, prepared, tmp_path, ['sft'], switches)
+  assert {key: made['sft'][key] for key in dataclasses.asdict(switches)} == (
+      dataclasses.asdict(switches))
+  rows = _records(str(tmp_path), 'sft_candidates')
+  assert {record['id'] for record in rows} == {t.task.id for t in _kept(folders, 'sft')}
+  tokenizer = Tokenizer.load(os.path.join(prepared[0], prepare.VOCABULARY_FILE))
+  thoughts = 0
+  for record in rows:
+    assert len(record['dialogues']) == candidates
+    for dialogue in record['dialogues']:
+      said = tokenizer.decode(dialogue['tokens'][dialogue['loss_weights'] > 0])
+      assert said.count(END_PREDICTED) == record['turns']
+      assert record['turns'] == 1 or switches.sft_turns == 'all'
+      thoughts += said.count('<think>')
+  assert (thoughts > 0) == switches.thinking
+
+
+def test_full_prompts_need_longer_rows(prepared, folders, tmp_path):
+  switches = Switches(prompts='full', sft_templates=10)
+  made = _prepare_again(folders, prepared, tmp_path, ['rl'], switches)
+  assert made['rl']['prompts'] == 'full'
+  made = _prepare_again(folders, prepared, tmp_path / 'long', ['sft', 'cpt'], switches,
+                        seq_len=4096)
+  assert made['sft']['dropped'] == made['cpt']['dropped'] == {}
+  tokenizer = Tokenizer.load(os.path.join(prepared[0], prepare.VOCABULARY_FILE))
+  systems = {tokenizer.decode(r['dialogues'][0]['tokens']).split(IM_END)[0]
+             for r in _records(str(tmp_path / 'long'), 'sft_candidates')}
+  assert any('Specification for a simulation of' in system for system in systems)
+
+
+def test_a_switch_that_is_turned_makes_the_records_anew(prepared, folders, tmp_path):
+  def times():
+    return os.stat(records.records_path(tmp_path, 'rl')).st_mtime_ns
+
+  _prepare_again(folders, prepared, tmp_path, ['rl'])
+  first = times()
+  _prepare_again(folders, prepared, tmp_path, ['rl'])
+  assert times() == first
+  for switched in ({'switches': Switches(rl_turns='all')}, {'switches': Switches(prompts='full')},
+                   {'switches': Switches(thinking=False)}, {'skip_retries': True}):
+    before = times()
+    _prepare_again(folders, prepared, tmp_path, ['rl'], **switched)
+    assert times() != before
+
+
+def test_what_filters_leave_out_is_in_the_sidecar_and_printed(tmp_path, trajectory, write_folder):
+  made = trajectory(5)
+  failed = Turn('cat x.txt', 'cat: x.txt: No such file or directory\n~$')
+  comment = Turn('# think first', '~$')
+  odd = dataclasses.replace(made, turns=(*made.turns, failed, failed, failed, comment))
+  write_folder(tmp_path / 'in', [odd, trajectory(6), trajectory(7, num_turns=1)])
+  run = subprocess.run(
+      _command([tmp_path / 'in'], tmp_path / 'out', '--stages=cpt', '--skip_retries'),
+      capture_output=True, text=True, timeout=120, check=True)
+  sidecar = records.read_sidecar(records.records_path(tmp_path / 'out', 'cpt'))
+  assert sidecar['left_out'] == {'fewer than 2 turns': 1}
+  assert sidecar['skipped_turns'] == {'empty action': 1, 'retry cycle': 2}
+  assert run.stdout.splitlines()[0] == (
+      'left out {"trajectories": {"fewer than 2 turns": 1}, '
+      '"turns": {"empty action": 1, "retry cycle": 2}}')
+  turns = sum(sidecar['loss_mask_classes']['terminal'].values())
+  assert turns == 2 * 5 + 1  # what is kept of both, checks included, and one failure
 
 
 @pytest.mark.parametrize('arguments, message', [

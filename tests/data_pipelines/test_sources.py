@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from aw_jax.environments import registry
-from aw_jax.trajectories import TrajectoryError
+from aw_jax.trajectories import TrajectoryError, Turn
 from data_pipelines import pools, sources
 
 
@@ -19,6 +19,7 @@ def test_a_scan_counts_what_is_kept_and_left_out(tmp_path, trajectory, write_fol
   scan = sources.scan([tmp_path])
   assert scan.kept == {'train': {'terminal': 2, 'mcp': 1}, 'validation': {'terminal': 1}}
   assert scan.dropped == {'duplicate': 1, 'fewer than 2 turns': 1, 'episode broke': 1}
+  assert scan.skipped_turns == {} and not scan.skip_retries
   assert sorted(scan.sources.values()) == [
       'mcp/shard-00000-of-00001.jsonl', 'terminal/shard-00000-of-00002.jsonl',
       'terminal/shard-00001-of-00002.jsonl']
@@ -32,6 +33,20 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path, trajectory, write_fold
   write_folder(tmp_path / 'c', [trajectory(1), trajectory(3)])
   a, b, c = (sources.scan([tmp_path / name]).fingerprint for name in 'abc')
   assert a == b != c
+
+
+def test_retries_are_skipped_on_request_and_that_is_another_data_set(
+    tmp_path, trajectory, write_folder):
+  failed = Turn('cat x.txt', 'cat: x.txt: No such file or directory\n~$')
+  made = trajectory(1)
+  retried = dataclasses.replace(made, turns=(*made.turns, failed, failed))
+  write_folder(tmp_path, [retried, trajectory(2)])
+  as_it_was, without = sources.scan([tmp_path]), sources.scan([tmp_path], skip_retries=True)
+  assert as_it_was.skipped_turns == {} and without.skipped_turns == {'retry cycle': 1}
+  assert as_it_was.kept == without.kept and as_it_was.fingerprint != without.fingerprint
+  lengths = [[len(t.turns) for _, t in sources.read_kept(scan.shards, None, scan.skip_retries)]
+             for scan in (as_it_was, without)]
+  assert lengths == [[6, 4], [5, 4]]
 
 
 def test_keys_tell_episodes_apart(trajectory):

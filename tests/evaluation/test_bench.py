@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from aw_jax.evaluation import bench
 from aw_jax.evaluation.examples import TurnExample
+from aw_jax.trajectories import Task, Verifier
 
 
 def turns(trajectory, count, domain='terminal'):
   pairs = [(f'echo {i}', f'{i}\n~$') for i in range(count)]
+  task = Task(f'task{trajectory}', domain, 'files', 'test', 0, 'Do it.', 'a.txt: x', {},
+              Verifier('answer', 'x'), 8)
   return [
     TurnExample(domain, 'files', False, f'task{trajectory}', trajectory, i + 1, count,
-                tuple(pairs[:i]), *pairs[i], ((0, 1),), i > 0, 'a.txt: x')
+                tuple(pairs[:i]), *pairs[i], ((0, 1),), i > 0, 'a.txt: x', task)
     for i in range(count)]
 
 

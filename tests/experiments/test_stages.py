@@ -135,7 +135,7 @@ def test_whole_records_need_no_episodes(tmp_path, monkeypatch):
   calls = []
   monkeypatch.setattr(stages, 'collect', lambda *_: calls.append('collect'))
   monkeypatch.setattr(stages, 'prepare', lambda *_: calls.append('prepare'))
-  made = {'seed': 0, 'seq_len': 1024, 'loss_mask': True}
+  made = {'seed': 0, 'seq_len': 1024, **stages.data_switches(config)}
   for name in ('cpt', 'sft_candidates'):
     stages.ensure_data(config, str(tmp_path))
     assert calls == ['collect', 'prepare']
