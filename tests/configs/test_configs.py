@@ -101,7 +101,7 @@ def test_its_batches_can_be_split_over_two_devices(name):
   assert all(rows % 2 == 0 for rows in stages.batch_rows(load(name)).values())
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', TRAINED)
 def test_its_data_switches_are_those_there_are(name):
   """prepare_data would refuse them only after the episodes have been collected."""
   switched = stages.data_switches(load(name))
