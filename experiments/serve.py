@@ -7,9 +7,9 @@ world's description and state, user messages are actions, the answers are observ
 
     from openai import OpenAI
     client = OpenAI(base_url='http://127.0.0.1:8000/v1', api_key='none')
+    system = world_model_prompt('terminal', initial_state)  # of aw_jax.prompts.templates
     answer = client.chat.completions.create(model='base', temperature=0, messages=[
-      {'role': 'system', 'content': 'Simulate a Linux terminal. Files:\n/home/user/a.txt: hello'},
-      {'role': 'user', 'content': 'cat a.txt'}])
+      {'role': 'system', 'content': system}, {'role': 'user', 'content': 'cat a.txt'}])
 
 An answer is <think>…</think> where the model thinks and <predicted_observation>…
 </predicted_observation>; send it back as the assistant's message of the next turn. Requests are
