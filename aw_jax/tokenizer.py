@@ -37,6 +37,7 @@ SPECIAL_TOKENS = (
 _TIE = '\N{CHARACTER TIE}'
 _BARE_WORD = re.compile(r'(?<![^\W_])(?<! )(?=[^\W\d_])')  # before a word that no space leads
 _TIED = re.compile(_TIE + r' (?=[^\W\d_])')
+_UNSETTLED = re.compile(rf'(?:\N{{REPLACEMENT CHARACTER}}|{_TIE} ?)+\Z')
 
 
 class TokenizerError(ValueError):
@@ -107,6 +108,13 @@ class Tokenizer(abc.ABC):
       else:
         plain.append(index)
     return ''.join(pieces) + self._plain(plain)
+
+  def settled(self, ids: Sequence[int]) -> str:
+    """The text that `decode` begins with whatever ids follow these.
+
+    Without what could be half a character, and what the next id could take out again.
+    """
+    return _UNSETTLED.sub('', self.decode(ids))
 
   @property
   def reserved(self) -> tuple[int, ...]:

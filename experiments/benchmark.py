@@ -7,6 +7,7 @@ Rows, chosen by --rows:
   delta_net      the delta rule in chunks against the same token by token
   length         a train step in rows of 1k to 16k tokens, full attention and DeltaNet apart
   devices        training and decoding on 1 to 8 CPU devices, each with the same work
+  serving        the endpoint of experiments.serve for 1, 16 and 64 clients, and batch decoding
   rewards        predictions judged
   collect        steps of real environments
 
@@ -26,12 +27,21 @@ from absl import app, flags
 from aw_jax.environments.base import MissingProgramError
 from aw_jax.evaluation import results
 from aw_jax.models.config import ModelConfig
+from aw_jax.serving.app import MissingServerError
 from experiments import commands
-from experiments.benchmarks import against_transformers, loss_curve, report, scaling, worlds
+from experiments.benchmarks import (
+  against_transformers,
+  loss_curve,
+  report,
+  scaling,
+  serving,
+  worlds,
+)
 from experiments.benchmarks.processes import Process
 from experiments.benchmarks.timing import Measured
 
-ROWS = ('train', 'decode', 'loss_curve', 'delta_net', 'length', 'devices', 'rewards', 'collect')
+ROWS = ('train', 'decode', 'loss_curve', 'delta_net', 'length', 'devices', 'serving', 'rewards',
+        'collect')
 _ROWS = flags.DEFINE_multi_enum('rows', list(ROWS), ROWS, 'What to measure; may be repeated.')
 _OUT = flags.DEFINE_string('out', 'benchmark.json', 'File that the figures are written to.')
 _REPETITIONS = flags.DEFINE_integer(
@@ -63,6 +73,8 @@ _DEVICES = flags.DEFINE_multi_integer(
   'devices', [1, 2, 4, 8], 'Numbers of CPU devices in the row devices; may be repeated.')
 _DEVICE_ROWS = flags.DEFINE_integer('device_rows', 2, 'Sequences that each device trains on.')
 _DEVICE_DECODES = flags.DEFINE_integer('device_decodes', 16, 'Sequences that each device decodes.')
+_CLIENTS = flags.DEFINE_multi_integer(
+  'clients', [1, 16, 64], 'Numbers of clients in the row serving; may be repeated.')
 _REWARDS = flags.DEFINE_integer('rewards', 512, 'Predictions judged in one measurement.')
 _GROUP = flags.DEFINE_integer('group', 8, 'Predictions judged against the same truth.')
 _DOMAINS = flags.DEFINE_list('domains', ['terminal', 'mcp'], 'Domains that are collected from.')
@@ -112,6 +124,10 @@ def measure(row: str, torch: Process | None) -> list[Measured]:
       return scaling.measure_devices(
         config, counts=_DEVICES.value, rows=_DEVICE_ROWS.value, decode_rows=_DEVICE_DECODES.value,
         **training, **decoding)
+    case 'serving':
+      return serving.measure_serving(
+        config, clients=_CLIENTS.value, calls=_DECODE_CALLS.value, repetitions=repetitions,
+        **decoding)
     case 'rewards':
       return worlds.measure_rewards(
         predictions=_REWARDS.value, group=_GROUP.value, repetitions=repetitions)
@@ -142,7 +158,7 @@ def main(argv):
       else:
         try:
           measured += measure(row, torch)
-        except MissingProgramError as error:
+        except (MissingProgramError, MissingServerError) as error:
           skipped[row] = str(error)
       report.write(  # after each row: the next may not fit the machine
         _OUT.value, 'experiments.benchmark',

@@ -43,6 +43,19 @@ class ChunkedCache:
     """Each row `times` times in a row."""
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=1), self)
 
+  def first_rows(self, count: int) -> 'ChunkedCache':
+    """The first rows alone."""
+    return jax.tree.map(lambda x: x[:, :count], self)
+
+  def write_rows(self, rows: 'ChunkedCache', start: jax.Array | int) -> 'ChunkedCache':
+    """With `rows`, of no more slots, from row `start` on; slots behind theirs are stale."""
+    def write(parts, new):
+      written = (jax.lax.dynamic_update_slice(old, part, (0, start, 0, 0, 0))
+                 for old, part in zip(parts, new, strict=False))
+      return (*written, *parts[len(new):])
+
+    return ChunkedCache(write(self.k, rows.k), write(self.v, rows.v))
+
 
 @flax.struct.dataclass
 class RowCache:
@@ -59,6 +72,15 @@ class RowCache:
   def repeat(self, times: int) -> 'RowCache':
     """Each row `times` times in a row."""
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), self)
+
+  def first_rows(self, count: int) -> 'RowCache':
+    """The first rows alone."""
+    return jax.tree.map(lambda x: x[:count], self)
+
+  def write_rows(self, rows: 'RowCache', start: jax.Array | int) -> 'RowCache':
+    """With `rows`, of no more slots, from row `start` on; slots behind theirs are stale."""
+    return jax.tree.map(
+        lambda old, new: jax.lax.dynamic_update_slice(old, new, (start, 0, 0, 0)), self, rows)
 
 
 AttentionCache = ChunkedCache | RowCache

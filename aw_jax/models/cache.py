@@ -126,6 +126,37 @@ def repeat_rows(cache: Cache, times: int) -> Cache:
   return cache.replace(layers=layers, lengths=repeat(cache.lengths))
 
 
+def first_rows(cache: Cache, count: int) -> Cache:
+  """The first rows of a cache alone."""
+  def take(tree):
+    return jax.tree.map(
+        lambda x: x.first_rows(count) if _is_attention(x) else x[:count], tree,
+        is_leaf=_is_attention)
+
+  layers = (jax.vmap(take) if cache.stacked else take)(cache.layers)
+  return cache.replace(layers=layers, lengths=take(cache.lengths))
+
+
+def write_rows(cache: Cache, rows: Cache, start: jax.Array | int) -> Cache:
+  """The cache with those of another from row `start` on.
+
+  Args:
+    cache: of many rows.
+    rows: of the same model and of no more slots.
+    start: where the first of `rows` goes.
+  """
+  def written(old, new):
+    if _is_attention(old):
+      return old.write_rows(new, start)
+    return jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=0)
+
+  def write(tree, new):
+    return jax.tree.map(written, tree, new, is_leaf=_is_attention)
+
+  layers = (jax.vmap(write) if cache.stacked else write)(cache.layers, rows.layers)
+  return cache.replace(layers=layers, lengths=write(cache.lengths, rows.lengths))
+
+
 def go_back(cache: Cache, earlier: Cache, rows_B: jax.Array) -> Cache:
   """The cache as it was `earlier` in the rows of bool[B]; what came since is written over.
 

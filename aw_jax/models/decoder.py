@@ -308,6 +308,20 @@ def unstack_layers(config: ModelConfig, params: Any) -> Any:
       f'block_{i}': _block_params(config, params['layers'], i) for i in range(config.layers)}}
 
 
+def cast_kernels(config: ModelConfig, params: Any) -> Any:
+  """Parameters with the kernels of attention and MLP in the type of the products that read them.
+
+  The products are the same to the bit, and who decodes in many short programs does not cast them in
+  each. Nothing else is cast: of an embedding, rows are read too.
+  """
+  def cast(path, x):
+    names = [entry.key for entry in path]
+    kernels = names[-1] == 'unembedding' or names[-2:-1] in (['attention'], ['mlp'])
+    return x.astype(config.dtype) if kernels else x
+
+  return jax.tree_util.tree_map_with_path(cast, params)
+
+
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 
 

@@ -68,8 +68,8 @@ def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
   done = run(
     'experiments.benchmark', *TINY, f'--out={out}', '--new_tokens=4', '--decode_calls=1',
     '--curve_steps=4', '--curve_window=2', '--delta_lengths=16', '--lengths=32',
-    '--batch_tokens=64', '--devices=2', '--device_rows=1', '--device_decodes=1', '--rewards=8',
-    '--group=4', '--domains=terminal', '--episodes=2', '--workers=1',
+    '--batch_tokens=64', '--devices=2', '--device_rows=1', '--device_decodes=1', '--clients=2',
+    '--rewards=8', '--group=4', '--domains=terminal', '--episodes=2', '--workers=1',
     PYTHONPATH=no_tensorflow, JAX_COMPILATION_CACHE_DIR=compiled)
   assert done.returncode == 0, done.stderr
   figures = json.loads(out.read_text())
@@ -84,6 +84,7 @@ def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
       for form in ('chunked', 'recurrent')),
     ('length', 'attention, 2 x 32'), ('length', 'delta_net, 2 x 32'),
     ('devices, train', 'data 2'), ('devices, train', 'fsdp 2'), ('devices, decode', 'data 2'),
+    ('serving', 'server, 2 clients'), ('serving', 'library, batch of 2'),
     ('rewards', 'terminal'), ('rewards', 'mcp'), ('collect', 'terminal')}
   assert all(sample > 0 for row in figures['rows'] for sample in row['samples'])
   curves = figures['loss_curve']
