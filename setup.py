@@ -43,6 +43,8 @@ _EXTRAS = {
     'ipykernel>=7,<8',
     'ruff>=0.17,<0.18',
   ),
+  # Judges and teachers behind an OpenAI-compatible endpoint.
+  'llm': ('openai>=3,<4',),
   # The reference implementation that the model is compared with, and measured against. Exactly this
   # version, so that an index with a CPU build of it is preferred to gigabytes of CUDA libraries.
   'parity': ('torch==2.13.0', 'transformers>=5.20,<6'),
@@ -51,6 +53,7 @@ _EXTRAS = {
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
+_EXTRAS['test'] += _EXTRAS['llm']
 _EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity']
 

@@ -71,6 +71,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9,
+      # A language model as the judge: its name, and an endpoint such as http://127.0.0.1:8000/v1
+      # ('': OpenAI's). Without a name the reference judge, a program, judges.
+      judge={'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16},
       whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing
