@@ -25,6 +25,9 @@ _TRAJECTORIES = flags.DEFINE_list(
     'trajectories', None, 'Folders of collected trajectories.', required=True)
 _TURNS = flags.DEFINE_integer(
     'turns', 50, 'Turns of each domain, spread evenly over the trajectories.', lower_bound=2)
+_MEASURE = flags.DEFINE_multi_enum(
+    'measure', ['corruptions', 'attacks'], ['corruptions', 'attacks'],
+    'What to measure; may be repeated. Attacks take a thousand judgements a turn.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of what a corruption spoils first.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file for all figures.')
 _CACHE = flags.DEFINE_string('cache', None, "Folder that keeps the model's judgements.")
@@ -52,8 +55,11 @@ def main(argv):
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   try:
     judge, examples = _judge(), _examples()
-    monotone = judge_validity.monotonicity(judge, examples, _SEED.value, progress=True)
-    sound = judge_validity.soundness(judge, examples, _SEED.value, progress=True)
+    monotone, sound = {}, {}
+    if 'corruptions' in _MEASURE.value:
+      monotone = judge_validity.monotonicity(judge, examples, _SEED.value, progress=True)
+    if 'attacks' in _MEASURE.value:
+      sound = judge_validity.soundness(judge, examples, _SEED.value, progress=True)
   except (EndpointError, sources.SourceError, TrajectoryError) as error:
     raise SystemExit(f'judge_validity: {error}') from error
   print(judge_validity.table(monotone, sound))

@@ -77,7 +77,8 @@ def test_validity_of_both_judges(folder, tmp_path):
     'format', 'factuality', 'consistency', 'realism', 'quality'))
   with running(lambda body: grades) as server:
     run = command('judge_validity', f'--trajectories={folder}', '--turns=2', '--judge_model=grader',
-                  f'--judge_url={server.url}', f'--cache={tmp_path / "cache"}')
+                  f'--judge_url={server.url}', f'--cache={tmp_path / "cache"}',
+                  '--measure=corruptions')
     assert run.returncode == 0, run.stderr
     assert '   3.00' in run.stdout and server.requests
 
