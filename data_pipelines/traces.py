@@ -191,8 +191,13 @@ class _Partial:
     if first != header:
       raise TracesError(
           f'{path}: was begun with other settings; run with those, or remove it to begin again')
-    for line in rest:
-      self._add(json.loads(line))
+    for number, line in enumerate(rest, 2):
+      try:
+        self._add(json.loads(line))
+      except (ValueError, KeyError, TypeError) as error:
+        raise TracesError(
+            f'{path}:{number}: damaged ({type(error).__name__}: {error}); remove this line, and its '
+            'trajectory is done again') from error
     if torn:
       os.truncate(path, len(whole) + 1)
 

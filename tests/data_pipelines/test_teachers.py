@@ -239,6 +239,18 @@ def test_a_killed_run_goes_on_where_it_was(folder, tmp_path, torn):
   assert len(teacher.taught) == 5 * (total - len(done))
 
 
+def test_a_damaged_line_of_an_unfinished_file_is_named(folder, tmp_path):
+  path, partial = tmp_path / 'traces.jsonl', tmp_path / 'traces.jsonl.partial'
+  with pytest.raises(EndpointError):
+    write(path, job(folder, concurrency=1), Fragile(17))
+  header, first, *rest = partial.read_text().splitlines(keepends=True)
+  partial.write_text(''.join([header, first[:30] + '\n', *rest]))
+  with pytest.raises(traces.TracesError, match='partial:2: damaged'):
+    write(path, job(folder))
+  partial.write_text(''.join([header, *rest]))
+  assert write(path, job(folder))['trajectories'] == 23
+
+
 def test_other_settings_do_not_mix(folder, tmp_path):
   path = tmp_path / 'traces.jsonl'
   with pytest.raises(EndpointError):
