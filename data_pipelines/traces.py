@@ -196,8 +196,8 @@ class _Partial:
         self._add(json.loads(line))
       except (ValueError, KeyError, TypeError) as error:
         raise TracesError(
-            f'{path}:{number}: damaged ({type(error).__name__}: {error}); remove this line, and its '
-            'trajectory is done again') from error
+            f'{path}:{number}: damaged ({type(error).__name__}: {error}); remove this line, then '
+            'its trajectory is done again') from error
     if torn:
       os.truncate(path, len(whole) + 1)
 
