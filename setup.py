@@ -42,10 +42,11 @@ _EXTRAS = {
     'nbformat>=5.10,<6',
     'ipykernel>=7,<8',
     'ruff>=0.17,<0.18',
-    'openai>=3.57,<4',  # the official client, which the endpoint is tested with
   ),
   # The endpoint of experiments.serve.
   'serving': ('starlette>=1.10,<2', 'uvicorn>=0.54,<0.55'),
+  # Judges and teachers behind an OpenAI-compatible endpoint.
+  'llm': ('openai>=3.57,<4',),
   # The reference implementation that the model is compared with, and measured against. Exactly this
   # version, so that an index with a CPU build of it is preferred to gigabytes of CUDA libraries.
   'parity': ('torch==2.13.0', 'transformers>=5.20,<6'),
@@ -54,6 +55,7 @@ _EXTRAS = {
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
+_EXTRAS['test'] += _EXTRAS['llm']
 _EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['test'] += _EXTRAS['serving']
 _EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity']

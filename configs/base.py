@@ -82,6 +82,9 @@ def get_config() -> ml_collections.ConfigDict:
       parts=1,  # of the prompts: one part is judged while the device samples the next
       correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
       kl_weight=0.0,  # of the divergence from the model it starts from
+      # A language model as the judge: its name, and an endpoint such as http://127.0.0.1:8000/v1
+      # ('': OpenAI's). Without a name the reference judge, a program, judges.
+      judge={'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16},
       whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing

@@ -1,7 +1,7 @@
 """What each training stage makes of one trajectory: token ids and loss weights; no TensorFlow."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from aw_jax.prompts import chat, templates
 from aw_jax.tokenizer import IM_END, Tokenizer
 from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 from data_pipelines import loss_mask as masks
-from data_pipelines import packing, reasoning
+from data_pipelines import packing, reasoning, sources
 
 _OUTPUT_PREFERENCE = 3.0  # how much likelier a turn with output is drawn than one without
 _TAGS_AFTER = 2  # the closing tag and the end of the message
@@ -62,6 +62,9 @@ class Switches:
 
 DEFAULT = Switches()
 
+# `sources.key_of` a trajectory -> the one trace of each turn, None where none was good enough.
+WrittenTraces = Mapping[str, Sequence[str | None]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -72,12 +75,15 @@ class Options:
     seq_len: the most tokens an example may have.
     seed: of every choice of turn, template and masked token.
     switches: what an ablation may switch.
+    traces: reasoning that a teacher wrote, in place of `reasoning.candidates`; where given, the
+      stages sft and reasoning leave out trajectories that it lacks.
   """
 
   tokenizer: Tokenizer
   seq_len: int
   seed: int = 0
   switches: Switches = DEFAULT
+  traces: WrittenTraces | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,27 +141,33 @@ def knowledge_example(tokenizer: Tokenizer, text: str) -> packing.Example:
   return packing.example(tokens, [0.0] + [1.0] * (len(tokens) - 1))
 
 
-def _traces(tokenizer: Tokenizer, trajectory: Trajectory) -> list[tuple[str, ...]]:
-  """The candidate reasoning traces of every turn, from brief to full."""
+def _traces(
+    tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces | None
+) -> list[tuple[str | None, ...]]:
+  """The candidate reasoning traces of every turn, from brief to full; the one that is written."""
+  found = written.get(sources.key_of(trajectory)) if written else None
+  if found is not None:
+    return [(trace,) for trace in found]
   fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
-  return [reasoning.candidates(turn.action, turn.observation, *_states(trajectory, index), fits)
+  return [reasoning.candidates(turn.action, turn.observation, *states(trajectory, index), fits)
           for index, turn in enumerate(world_model_turns(trajectory))]
 
 
-def _thoughts(tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches) -> list[str]:
+def _thoughts(tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches,
+              written: WrittenTraces | None) -> list[str]:
   """The reasoning of every turn as a later turn's history shows it: brief, or none."""
   if not switches.thinking:
     return [''] * len(world_model_turns(trajectory))
-  return [traces[0] for traces in _traces(tokenizer, trajectory)]
+  return [traces[0] or '' for traces in _traces(tokenizer, trajectory, written)]
 
 
 def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str,
-            switches: Switches) -> list[int]:
+            switches: Switches, written: WrittenTraces | None) -> list[int]:
   """Everything before the answer to turn `index`, brief reasoning of the past turns included."""
   turns = world_model_turns(trajectory)
   system = switches.system_prompt(trajectory.task, template)
   history = [(turn.action, turn.observation) for turn in turns[:index]]
-  thoughts = _thoughts(tokenizer, trajectory, switches)[:index]
+  thoughts = _thoughts(tokenizer, trajectory, switches, written)[:index]
   context = chat.world_model_context(tokenizer, system, history, thoughts)
   return context + chat.action_message(tokenizer, turns[index].action)
 
@@ -170,7 +182,7 @@ def _draw_turn(trajectory: Trajectory, fitting: Sequence[int], stage: str, seed:
   return int(rng.choice(np.asarray(fitting), p=weights / weights.sum()))
 
 
-def _states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]:
+def states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]:
   """The state before and after a turn; the hidden verification changes nothing."""
   turns = trajectory.turns
   before = turns[index - 1].state if index else trajectory.task.initial_state
@@ -179,7 +191,7 @@ def _states(trajectory: Trajectory, index: int) -> tuple[str | None, str | None]
 
 def reasoning_dialogue(
     tokenizer: Tokenizer, trajectory: Trajectory, template: str, candidate: int | None = 0,
-    switches: Switches = DEFAULT) -> packing.Example:
+    switches: Switches = DEFAULT, written: WrittenTraces | None = None) -> packing.Example:
   """The whole dialogue with a reasoning trace in every turn, and loss on traces and predictions.
 
   Unlike in PAPER.md section 2 every turn is trained on: a trace notes the state that later turns
@@ -191,25 +203,27 @@ def reasoning_dialogue(
     template: of the system prompt.
     candidate: which trace of each turn, 0 (brief) to CANDIDATES - 1 (full); None for none at all.
     switches: the size of the system prompt.
+    written: traces in place of the candidates; a turn that has none there has no loss.
   """
   turns = world_model_turns(trajectory)
   thoughts = ([''] * len(turns) if candidate is None
-              else [traces[candidate] for traces in _traces(tokenizer, trajectory)])
+              else [traces[candidate] for traces in _traces(tokenizer, trajectory, written)])
   system = switches.system_prompt(trajectory.task, template)
   tokens = chat.world_model_context(tokenizer, system, ())
   weights, ends = [0.0] * len(tokens), []
-  for turn, thinking in zip(turns, thoughts, strict=True):
+  for turn, trace in zip(turns, thoughts, strict=True):
     action = chat.action_message(tokenizer, turn.action)
-    answer = chat.prediction(tokenizer, turn.observation, thinking)
+    answer = chat.prediction(tokenizer, turn.observation, trace or '')
     tokens += action + answer
-    weights += [0.0] * len(action) + [1.0] * len(answer)
+    weights += [0.0] * len(action) + [float(trace is not None)] * len(answer)
     ends.append(len(tokens))
   return packing.example(tokens, weights, ends)
 
 
 def sft_candidates(
     tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0,
-    switches: Switches = DEFAULT) -> list[packing.Example] | None:
+    switches: Switches = DEFAULT, written: WrittenTraces | None = None
+) -> list[packing.Example] | None:
   """The dialogue with each of the candidate traces (PAPER.md section 4), the same turns of each.
 
   Args:
@@ -218,33 +232,38 @@ def sft_candidates(
     seq_len: each has at most this many tokens; turns are cut from the end.
     seed: of the choice of template and turn.
     switches: whether all turns are learned, or one with those before it as its prompt.
+    written: see `reasoning_dialogue`.
   Returns:
-    CANDIDATES dialogues, one where there is no thinking; None where not one turn fits.
+    CANDIDATES dialogues, one where there is no thinking or its traces are written; None where not
+    one turn fits.
   """
   names = switches.templates_of('sft')
   template = names[masks.generator('template', seed, trajectory.task.id).integers(len(names))]
   if switches.sft_turns == 'one':
-    return _one_turn(tokenizer, trajectory, template, seq_len, seed, switches)
-  made = [reasoning_dialogue(tokenizer, trajectory, template, candidate, switches)
-          for candidate in (range(CANDIDATES) if switches.thinking else [None])]
+    return _one_turn(tokenizer, trajectory, template, seq_len, seed, switches, written)
+  count = 1 if written and sources.key_of(trajectory) in written else CANDIDATES
+  made = [reasoning_dialogue(tokenizer, trajectory, template, candidate, switches, written)
+          for candidate in (range(count) if switches.thinking else [None])]
   turns = min(sum(end <= seq_len for end in item.ends) for item in made)
   return [packing.shorten(item, item.ends[turns - 1]) for item in made] if turns else None
 
 
 def _one_turn(tokenizer: Tokenizer, trajectory: Trajectory, template: str, seq_len: int, seed: int,
-              switches: Switches) -> list[packing.Example] | None:
+              switches: Switches, written: WrittenTraces | None) -> list[packing.Example] | None:
   """One turn with each of its candidate traces, and loss on it alone; the rest is its prompt."""
   turns = world_model_turns(trajectory)
-  traces = _traces(tokenizer, trajectory) if switches.thinking else [('',)] * len(turns)
-  longest = [max(len(chat.prediction(tokenizer, turn.observation, trace)) for trace in of_turn)
-             for turn, of_turn in zip(turns, traces, strict=True)]
+  traces = (_traces(tokenizer, trajectory, written) if switches.thinking
+            else [('',)] * len(turns))
+  longest = [
+      max(len(chat.prediction(tokenizer, turn.observation, trace or '')) for trace in of_turn)
+      for turn, of_turn in zip(turns, traces, strict=True)]
   fitting = [index for index, prompt in enumerate(
-      _prompt_lengths(tokenizer, trajectory, template, switches))
-             if prompt + longest[index] <= seq_len]
+      _prompt_lengths(tokenizer, trajectory, template, switches, written))
+             if prompt + longest[index] <= seq_len and None not in traces[index]]
   if not fitting:
     return None
   index = _draw_turn(trajectory, fitting, 'sft', seed)
-  prompt = _prompt(tokenizer, trajectory, index, template, switches)
+  prompt = _prompt(tokenizer, trajectory, index, template, switches, written)
   answers = [chat.prediction(tokenizer, turns[index].observation, trace)
              for trace in traces[index]]
   return [packing.example(
@@ -254,31 +273,35 @@ def _one_turn(tokenizer: Tokenizer, trajectory: Trajectory, template: str, seq_l
 
 def rl_samples(
     tokenizer: Tokenizer, trajectory: Trajectory, seq_len: int, seed: int = 0,
-    switches: Switches = DEFAULT) -> list[RlSample]:
+    switches: Switches = DEFAULT, written: WrittenTraces | None = None) -> list[RlSample]:
   """One turn of the trajectory to predict, or all of them (PAPER.md section 5).
 
-  `seq_len` leaves room for thinking, prompt and the true answer; nothing where no turn fits.
+  `seq_len` leaves room for thinking, prompt and the true answer; nothing where no turn fits. The
+  past turns have the traces that are `written`, and brief ones where none are.
   """
   template, = switches.templates_of('rl')
   turns = world_model_turns(trajectory)
   room = seq_len - reasoning.MAX_TOKENS - 2
-  lengths = _prompt_lengths(tokenizer, trajectory, template, switches)
+  lengths = _prompt_lengths(tokenizer, trajectory, template, switches, written)
   fitting = [index for index, (length, turn) in enumerate(zip(lengths, turns, strict=True))
              if length + len(chat.prediction(tokenizer, turn.observation)) <= room]
   if fitting and switches.rl_turns == 'one':
     fitting = [_draw_turn(trajectory, fitting, 'rl', seed)]
-  return [RlSample(index, _prompt(tokenizer, trajectory, index, template, switches), turns[index])
-          for index in fitting]
+  return [
+      RlSample(index, _prompt(tokenizer, trajectory, index, template, switches, written),
+               turns[index])
+      for index in fitting]
 
 
 def _prompt_lengths(tokenizer: Tokenizer, trajectory: Trajectory, template: str,
-                    switches: Switches) -> list[int]:
+                    switches: Switches, written: WrittenTraces | None) -> list[int]:
   """The length of the prompt of every turn."""
   system = switches.system_prompt(trajectory.task, template)
   length = len(chat.world_model_context(tokenizer, system, ()))
   lengths = []
   for turn, thinking in zip(
-      world_model_turns(trajectory), _thoughts(tokenizer, trajectory, switches), strict=True):
+      world_model_turns(trajectory), _thoughts(tokenizer, trajectory, switches, written),
+      strict=True):
     length += len(chat.action_message(tokenizer, turn.action))
     lengths.append(length)
     length += len(chat.prediction(tokenizer, turn.observation, thinking))

@@ -8,6 +8,8 @@ where it was.
 
 import collections
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +20,8 @@ from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
 from data_pipelines import packing, pools, records, sources, vocabulary
-from data_pipelines.examples import DEFAULT, Options, Switches
+from data_pipelines import traces as written_traces
+from data_pipelines.examples import DEFAULT, Options, Switches, WrittenTraces
 from data_pipelines.loss_mask import CLASSES
 
 VOCABULARY_FILE = 'vocabulary.model'
@@ -32,6 +35,7 @@ def prepare(
     trajectories: Sequence[str], out: str, stages: Sequence[str] = pools.STAGES, *,
     vocabulary_path: str | None = None, vocab_size: int = 2048, seq_len: int = 512, seed: int = 0,
     switches: Switches = DEFAULT, skip_retries: bool = False, with_knowledge: bool = True,
+    traces: str | None = None,
     split: str = 'train', progress: bool = True) -> dict[str, dict[str, Any]]:
   """Makes the record files of `stages`.
 
@@ -47,6 +51,7 @@ def prepare(
     switches: what an ablation may switch.
     skip_retries: whether failures that were tried again at once are left out (filters.py).
     with_knowledge: whether cpt has the texts of `data_pipelines.knowledge`.
+    traces: file of reasoning traces that `traces.write` made, in place of the programmatic ones.
     split: 'train', or 'validation' for the same examples of validation tasks.
     progress: whether to show progress bars.
   Returns:
@@ -54,6 +59,7 @@ def prepare(
   Raises:
     PrepareError: where a stage or split is unknown or has no trajectory.
     SourceError, TrajectoryError: see `sources.read_kept`.
+    TracesError: see `traces.read`.
   """
   _check(stages, split)
   scan = sources.scan(trajectories, progress, skip_retries)
@@ -63,7 +69,8 @@ def prepare(
         f'(left out: {dict(scan.dropped)}); collect with --split={split}')
   tokenizer = _vocabulary(
       vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan, switches)
-  options = Options(tokenizer, seq_len, seed, switches)
+  written = None if traces is None else written_traces.read(traces)
+  options = Options(tokenizer, seq_len, seed, switches, written)
   job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
   return {stage: job.run(stage) for stage in stages}
 
@@ -88,6 +95,12 @@ def _vocabulary(
       (trajectory for _, trajectory in kept), vocab_size, list(scan.kept['train']), switches)
   tokenizer.save(path)
   return tokenizer
+
+
+def _fingerprint(traces: WrittenTraces | None) -> str | None:
+  if traces is None:
+    return None
+  return hashlib.sha256(json.dumps(traces, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass
@@ -124,9 +137,9 @@ class _Job:
     return {
         'stage': stage, 'split': self.split, 'seq_len': options.seq_len, 'seed': options.seed,
         'tokenizer': options.tokenizer.fingerprint, **dataclasses.asdict(options.switches),
-        'knowledge': self.with_knowledge, 'sources': self.scan.sources,
-        'left_out': self.scan.dropped, 'skip_retries': self.scan.skip_retries,
-        'skipped_turns': self.scan.skipped_turns}
+        'knowledge': self.with_knowledge, 'traces': _fingerprint(options.traces),
+        'sources': self.scan.sources, 'left_out': self.scan.dropped,
+        'skip_retries': self.scan.skip_retries, 'skipped_turns': self.scan.skipped_turns}
 
   def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
     """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""

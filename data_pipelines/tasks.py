@@ -16,12 +16,13 @@ import seqio
 import tensorflow as tf
 
 from aw_jax.trajectories import Trajectory, from_json
-from data_pipelines import examples, knowledge, packing, pools, trajectories_builder
+from data_pipelines import examples, knowledge, packing, pools, sources, trajectories_builder
 from data_pipelines.examples import Options
 from data_pipelines.loss_mask import CLASSES
 
 KNOWLEDGE = 'knowledge'
 _NO_ROOM = 'longer than seq_len'
+_NO_TRACES = 'no written reasoning traces'
 
 # Features of each stage: name -> dtype. All are vectors; the first few, which hold token ids or
 # weights, are the task's output features and the rest passes through.
@@ -129,15 +130,18 @@ def _select(domain: str, stage: str) -> Callable[[tf.data.Dataset], tf.data.Data
 
 
 def _convert_each(
-    stage: str, convert: Callable[[str], Mapping[str, object] | None]
+    stage: str, convert: Callable[[str], Mapping[str, object] | str | None]
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
-  """Maps the `trajectory` text of every example to the features of `stage`."""
+  """Maps the `trajectory` text of every example to the features of `stage`.
+
+  `convert` returns the reason where there are none; None where there is no room.
+  """
   dtypes = {name: dtype for part in _FEATURES[stage] for name, dtype in part.items()}
 
   def run(text: bytes) -> list[np.ndarray]:
     features = convert(text.decode())
-    drop = _NO_ROOM if features is None else ''
-    features = features or dict.fromkeys(dtypes, ())
+    drop = features if isinstance(features, str) else _NO_ROOM if features is None else ''
+    features = dict.fromkeys(dtypes, ()) if drop else features
     values = [_vector(features[name], dtype) for name, dtype in dtypes.items()]
     return [np.array(drop.encode(), object), *values]
 
@@ -190,14 +194,25 @@ def _agent_features(text: str, options: Options):
 
 def _reasoning_features(text: str, options: Options):
   template, = options.switches.templates_of('cpt')
+  trajectory = _read(text)
+  if _lacks_traces(trajectory, options):
+    return _NO_TRACES
   item = examples.reasoning_dialogue(
-      options.tokenizer, _read(text), template, switches=options.switches)
+      options.tokenizer, trajectory, template, switches=options.switches, written=options.traces)
   return _dialogue_features(item, (), options)
 
 
+def _lacks_traces(trajectory: Trajectory, options: Options) -> bool:
+  return options.traces is not None and sources.key_of(trajectory) not in options.traces
+
+
 def _sft_features(text: str, options: Options):
+  trajectory = _read(text)
+  if _lacks_traces(trajectory, options):
+    return _NO_TRACES
   made = examples.sft_candidates(
-      options.tokenizer, _read(text), options.seq_len, options.seed, options.switches)
+      options.tokenizer, trajectory, options.seq_len, options.seed, options.switches,
+      options.traces)
   if made is None:
     return None
   return {
@@ -209,7 +224,8 @@ def _sft_features(text: str, options: Options):
 def _rl_features(text: str, options: Options):
   """The samples of a trajectory one after the other: `lengths` of prompts, `spans` of metadata."""
   samples = examples.rl_samples(
-      options.tokenizer, _read(text), options.seq_len, options.seed, options.switches)
+      options.tokenizer, _read(text), options.seq_len, options.seed, options.switches,
+      options.traces)
   if not samples:
     return None
   turns = [sample.turn for sample in samples]

@@ -13,6 +13,7 @@ from aw_jax.trajectories import TrajectoryError
 from data_pipelines import prepare
 from data_pipelines.examples import TURNS, Switches
 from data_pipelines.sources import SourceError
+from data_pipelines.traces import TracesError
 
 _TRAJECTORIES = flags.DEFINE_list(
     'trajectories', None, 'Folders of collected trajectories.', required=True)
@@ -26,6 +27,8 @@ _VOCABULARY = flags.DEFINE_string(
 _VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 2048, 'Ids of a vocabulary trained here.')
 _SEQ_LEN = flags.DEFINE_integer('seq_len', 512, 'Tokens a row.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of every choice of turn, template and masked token.')
+_TRACES = flags.DEFINE_string(
+    'traces', None, 'Reasoning that experiments.write_traces wrote, for sft, reasoning and rl.')
 _DEFAULT = Switches()
 _LOSS_MASK = flags.DEFINE_bool(
     'loss_mask', _DEFAULT.loss_mask, 'Mask the loss by information (cpt).')
@@ -62,8 +65,9 @@ def main(argv):
     made = prepare.prepare(
         _TRAJECTORIES.value, _OUT.value, _STAGES.value, vocabulary_path=_VOCABULARY.value,
         vocab_size=_VOCAB_SIZE.value, seq_len=_SEQ_LEN.value, seed=_SEED.value,
-        switches=_switches(), skip_retries=_SKIP_RETRIES.value, split=_SPLIT.value)
-  except (prepare.PrepareError, SourceError, TokenizerError, TrajectoryError) as error:
+        switches=_switches(), skip_retries=_SKIP_RETRIES.value, traces=_TRACES.value,
+        split=_SPLIT.value)
+  except (prepare.PrepareError, SourceError, TokenizerError, TracesError, TrajectoryError) as error:
     raise SystemExit(f'prepare_data: {error}') from error
   any_sidecar = next(iter(made.values()))  # what is left out is the same for every stage
   print('left out', json.dumps({

@@ -25,7 +25,10 @@ from jax.sharding import Mesh
 from aw_jax import partitioning
 from aw_jax.environments import collect as collecting
 from aw_jax.models.config import ModelConfig
+from aw_jax.rewards.chat_endpoint import Endpoint
 from aw_jax.rewards.content import Reference
+from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
+from aw_jax.rewards.llm_judge import LlmJudge
 from aw_jax.rewards.reward import rewards
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data, objectives, rejection
@@ -430,6 +433,15 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
   return counts
 
 
+def rl_judge(config: ml_collections.ConfigDict, workdir: str) -> Judge:
+  """The judge of `config.rl.judge`; a model's judgements are kept in the work directory."""
+  c = config.rl.judge
+  if not c.model:
+    return REFERENCE_JUDGE
+  endpoint = Endpoint(c.model, c.url or None, c.key_variable, c.concurrency)
+  return LlmJudge(endpoint, os.path.join(workdir, 'rl_judgements'))
+
+
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   c = config.rl
@@ -440,6 +452,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
     answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
     return len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
 
+  judge = rl_judge(config, workdir)
   path = records_path(workdir, 'rl')
   once(os.path.join(workdir, 'evaluation', 'rl_prompts.json'), lambda: _kept(path, fits))
   source = data.batches(
@@ -451,7 +464,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
         tuple(map(tuple, np.asarray(record['runtime_metadata']).tolist())),
         known=tokenizer.decode(record['prompt'])) for record in found[::c.group]]
     return rewards(texts, [r for r in references for _ in range(c.group)],
-                   c.rubric_weight, 1 - c.rubric_weight)
+                   c.rubric_weight, 1 - c.rubric_weight, judge)
 
   sampler = GroupSampler(
       model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,

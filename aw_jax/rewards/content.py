@@ -33,6 +33,7 @@ _JSON_STYLES = (
     {'separators': (',', ':'), 'ensure_ascii': False}, {'indent': 2},
     {'indent': 2, 'ensure_ascii': False})
 _PROMPT = re.compile(r'[~/][^\n]*\$')
+CONTENT_TYPES = ('deterministic', 'pre-existing', 'runtime metadata')
 MAX_DIGITS_APART = 2  # how far a runtime number may be off: a factor of about a hundred
 
 
@@ -73,6 +74,8 @@ def kind_of(token: str) -> Kind | None:
 def fits(kind: Kind, token: str) -> bool:
   """Whether `token` has the format and the range that `kind` asks for."""
   name, detail = kind
+  if name not in ('word', 'spaces') and not token.isascii():
+    return False  # digits of other scripts are digits to Python, and to no program that prints
   if name == 'integer':
     return token.isdecimal() and abs(len(token) - int(detail)) <= MAX_DIGITS_APART
   if name == 'hash':
@@ -136,6 +139,20 @@ class Reference:
     return [kind_of(symbol) or symbol
             if isinstance(symbol, str) and symbol[0].isalnum() and symbol not in familiar
             else symbol for symbol in self.symbols]
+
+  @functools.cached_property
+  def content_types(self) -> list[tuple[int, int, str]]:
+    """(start, end, one of CONTENT_TYPES) spans, in order; together they are the observation."""
+    found, position = [], 0
+    for token, strict, lenient in zip(
+        tokenize(self.observation), self.symbols, self.lenient_symbols, strict=True):
+      name = CONTENT_TYPES[
+          2 if not isinstance(strict, str) else 1 if not isinstance(lenient, str) else 0]
+      start, position = position, position + len(token)
+      if found and found[-1][2] == name:
+        start = found.pop()[0]
+      found.append((start, position, name))
+    return found
 
   @functools.cached_property
   def familiar(self) -> frozenset[str]:

@@ -26,6 +26,7 @@ from aw_jax.rewards.content import (
   split_prompt,
   tokenize,
 )
+from aw_jax.rewards.structure import STRUCTURED, json_structure, structure
 from aw_jax.rewards.verifiers import exact_match
 
 DIMENSIONS = ('format', 'factuality', 'consistency', 'realism', 'quality')
@@ -33,8 +34,6 @@ MIN_SCORE, MAX_SCORE = 1.0, 5.0
 _NOT_EXACT = 0.95  # the most that a dimension gives a prediction that is not exact
 _STYLE = 0.95  # right values of JSON in another key order or spacing
 _LINE_END = '\n'
-_KEY = re.compile(r'"([^"\n]*)" *:')
-_DIGITS, _WORD, _RUN = re.compile(r'\d+'), re.compile(r'[^\W\d_]+'), re.compile(r'a(?: a)+')
 _ERROR_TEXT = (
     r'(?:Error\b|Traceback |fatal: |[\w./-]+: .*(?:No such|not found|[Cc]annot|failed|denied|'
     r'nvalid|missing|irectory|exists|rror|nexpected|unable|not a |option))[^\n]*')
@@ -72,11 +71,12 @@ Pair = tuple[Symbol, str, Symbol]
 
 
 class _Content(NamedTuple):
-  """Symbols without prompt and spaces, their word pairs, shapes of lines or keys, the prompt."""
+  """Symbols without prompt and spaces, their word pairs, the structure, the prompt."""
 
   symbols: list[Symbol]
   pairs: list[Pair]
-  forms: list[str]
+  kind: str
+  forms: Sequence[str]
   prompt: str | None
 
 
@@ -105,7 +105,8 @@ def judge(predicted: str, reference: Reference) -> Scores:
   if exact_match(written, reference):
     return PERFECT if written == predicted else _scores(_STYLE, 1.0, 1.0, 1.0)
   truth, guess = _truth(reference), _content(tokenize(written), written, reference)
-  met = common_subsequence(guess.pairs, truth.content.pairs)
+  keyless = _lacks_every_key(guess, truth, reference)
+  met = 0 if keyless else common_subsequence(guess.pairs, truth.content.pairs)
   length = len(truth.content.pairs)
   recall = (met + 1) / (length + 1)
   overlap = (2 * met + 1) / (len(guess.pairs) + length + 1)
@@ -135,18 +136,18 @@ def _truth(reference: Reference) -> _Truth:
 
 
 def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Content:
-  prompt, lines = None, text.split('\n')
+  prompt = None
   if reference.json_value is not None:
     kept = [symbol for symbol in symbols if symbol != _LINE_END and not _is_space(symbol)]
-    forms = _KEY.findall(text)
+    kind, forms = json_structure(text)
   else:
     if reference.domain == 'terminal':
-      lines, prompt = split_prompt(text)
+      _, prompt = split_prompt(text)
       if prompt is not None:
         symbols = symbols[:_body_length(symbols)]
     kept = [symbol for symbol in symbols if not _is_space(symbol)]
-    forms = [_line_form(line) for line in lines]
-  return _Content(kept, _word_pairs(kept), forms, prompt)
+    kind, forms = structure(reference.domain, text)
+  return _Content(kept, _word_pairs(kept), kind, forms, prompt)
 
 
 def _word_pairs(symbols: Sequence[Symbol]) -> list[Pair]:
@@ -213,6 +214,8 @@ def _lenient_mask(pair: Pair, positions: dict[Pair, int], kinds: set[Kind]) -> i
 
 def _format(predicted, guess, truth, met, recall, reference) -> float:
   """Is of the reference's kind, and its lines or keys have shapes that the reference has."""
+  if _lacks_every_key(guess, truth, reference) or _is_json_beside_text(predicted, reference):
+    return 0.3 * recall  # another form altogether: how few lines or keys it has is no merit
   about_it = _share(met, truth)
   if reference.domain == 'terminal':
     well_formed = guess.prompt is not None or truth.content.prompt is None
@@ -220,12 +223,29 @@ def _format(predicted, guess, truth, met, recall, reference) -> float:
     well_formed = about_it * (parse_json(predicted) is not None)
   else:
     is_error = reference.observation.startswith('Error')
-    well_formed = about_it * (predicted.startswith('Error') or not is_error)
-  alien = sum(form not in truth.forms for form in guess.forms)
+    same_kind = guess.kind == truth.content.kind
+    well_formed = about_it * same_kind * (predicted.startswith('Error') or not is_error)
+  if reference.domain in STRUCTURED and reference.json_value is None:
+    # A form more often than the truth has it is wrong too, twice as much: it breaks the order.
+    alien = 2 * (Counter(guess.forms) - Counter(truth.content.forms)).total()
+  else:
+    alien = sum(form not in truth.forms for form in guess.forms)
   if guess.forms and guess.forms[-1] not in truth.forms and any(
       form.startswith(guess.forms[-1]) for form in truth.forms):
     alien -= 1  # cut off, not of another form
   return 0.4 * well_formed + 0.3 / (1 + alien / max(1, len(truth.content.forms))) + 0.3 * recall
+
+
+def _lacks_every_key(guess: _Content, truth: _Truth, reference: Reference) -> bool:
+  """Whether the truth is JSON with keys of which the prediction has none."""
+  return (reference.json_value is not None and bool(truth.forms)
+          and truth.forms.isdisjoint(guess.forms))
+
+
+def _is_json_beside_text(predicted: str, reference: Reference) -> bool:
+  """Whether a tool's answer that has no braces is predicted with some; whatever else is added."""
+  return (reference.domain != 'terminal' and reference.json_value is None
+          and '{' in predicted and '{' not in reference.observation)
 
 
 def _share(met: int, truth: _Truth) -> float:
@@ -272,11 +292,6 @@ def _is_foreign(word: str, truth: _Truth, reference: Reference) -> bool:
           and not any(fits(kind, word) for kind in truth.kinds))
 
 
-def _line_form(line: str) -> str:
-  """The shape of a line: words, and runs of words, as `a`, numbers as `0`."""
-  return _RUN.sub('a', _WORD.sub('a', _DIGITS.sub('0', line.rstrip())))
-
-
 def _shape(symbol: Symbol) -> str:
   if not isinstance(symbol, str):
     return {'word': 'a', 'month': 'a', 'weekday': 'a', 'integer': '0', 'hash': 'h'}.get(
@@ -284,7 +299,7 @@ def _shape(symbol: Symbol) -> str:
   if symbol.isalpha():
     return 'a'
   if symbol.isdecimal():
-    return '0'
+    return '0' if symbol.isascii() else symbol  # digits of another script are of no shape here
   return symbol if len(symbol) == 1 else '0.0' if symbol[0].isdecimal() else 'h'
 
 

@@ -1,10 +1,12 @@
 """Speed of what no accelerator does: judging predictions, collecting from real environments."""
 
+import contextlib
 import json
+import os
 import random
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from aw_jax.environments.collect import collect
 from aw_jax.rewards.content import Reference
@@ -42,6 +44,20 @@ def judged_batch(
   return texts, references
 
 
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+  """Keeps this thread on one core, where the system can."""
+  if not hasattr(os, 'sched_setaffinity'):
+    yield
+    return
+  allowed = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, {max(allowed)})
+  try:
+    yield
+  finally:
+    os.sched_setaffinity(0, allowed)
+
+
 def measure_rewards(*, predictions: int, group: int, repetitions: int) -> list[Measured]:
   """Predictions a second that one core judges: rubric and rule verifier.
 
@@ -56,7 +72,8 @@ def measure_rewards(*, predictions: int, group: int, repetitions: int) -> list[M
                       for _ in range(repetitions + 1)] for domain in domains}
   systems = {domain: (lambda domain=domain: len(rewards(*batches[domain].pop())))
              for domain in domains}
-  return take_turns('rewards', 'rewards/s', systems, repetitions)
+  with _one_core():
+    return take_turns('rewards', 'rewards/s', systems, repetitions)
 
 
 def measure_collect(

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -468,3 +469,23 @@ def test_really_collected_trajectories_end_to_end(tmp_path):
     batch = data.batches(path, 2, 0, tokenizer=sidecars[stage]['tokenizer'], seq_len=384)(0)
     assert np.isin(batch['loss_weights'], (0, 1)).all() and batch['loss_weights'].any()
     assert set(batch) == set(packing.FIELDS)
+
+
+def test_written_traces_take_the_place_of_programmatic_ones(tmp_path, folders):
+  kept = _kept(folders, 'sft')
+  lines = [{'key': sources.key_of(t), 'domain': t.task.domain, 'turns': [
+      {'candidates': ['cedar tiger'], 'scores': [5.0], 'chosen': 0}] * (len(t.turns) + 1)}
+      for t in kept[::2]]
+  path = tmp_path / 'traces.jsonl'
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  out = str(tmp_path / 'out')
+  plain = prepare.prepare(folders, out, ['sft'], **_SETTINGS)['sft']
+  made = prepare.prepare(folders, out, ['sft'], traces=str(path), **_SETTINGS)['sft']
+  assert plain['traces'] is None and made['traces']
+  assert made['dropped']['no written reasoning traces'] == len(kept) - len(lines)
+  tokenizer = Tokenizer.load(out)
+  records_made = _records(out, 'sft_candidates')
+  assert records_made
+  for record in records_made:
+    dialogue, = record['dialogues']
+    assert tokenizer.decode(dialogue['tokens'].tolist()).count('cedar tiger') == record['turns']

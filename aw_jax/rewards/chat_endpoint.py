@@ -1,0 +1,140 @@
+"""A thin client of OpenAI-compatible chat endpoints: bounded concurrency, retries, token counts.
+
+The package `openai` is an extra and imported where a session opens. The API key comes from an
+environment variable alone; it stands in no log, no error and no file.
+"""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+Messages = Sequence[Mapping[str, str]]
+_T = TypeVar('_T')
+
+
+class EndpointError(RuntimeError):
+  """An endpoint cannot be used; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+  """A model behind a chat-completions endpoint, and how it is asked.
+
+  Attributes:
+    model: its name there.
+    url: the endpoint's base, as in 'http://127.0.0.1:8000/v1'; OpenAI's own where None.
+    api_key_variable: the environment variable that holds the key; not needed where `url` is
+      given.
+    concurrency: the most requests at a time.
+    retries: of a request that is refused for load (429), fails in the server (5xx) or times out,
+      each after twice the wait of the one before, or what the server asks for.
+    timeout: seconds that one try may take.
+    temperature: of sampling; the server's default where None.
+    max_tokens: of an answer.
+  """
+
+  model: str
+  url: str | None = None
+  api_key_variable: str = 'OPENAI_API_KEY'
+  concurrency: int = 16
+  retries: int = 5
+  timeout: float = 120.0
+  temperature: float | None = 0.0
+  max_tokens: int = 1024
+
+
+@dataclasses.dataclass
+class Usage:
+  """Requests that were answered, and the tokens that the endpoint counted."""
+
+  requests: int = 0
+  prompt_tokens: int = 0
+  completion_tokens: int = 0
+
+
+class ChatSession:
+  """An open connection to an endpoint: an async context manager of one event loop."""
+
+  def __init__(self, endpoint: Endpoint, usage: Usage | None = None):
+    self._endpoint = endpoint
+    self.usage = Usage() if usage is None else usage
+
+  async def __aenter__(self) -> 'ChatSession':
+    endpoint, openai = self._endpoint, _openai()
+    self._errors = openai.OpenAIError
+    self._key = _api_key(endpoint)
+    self._free = asyncio.Semaphore(endpoint.concurrency)
+    self._client = openai.AsyncOpenAI(
+        base_url=endpoint.url, api_key=self._key, timeout=endpoint.timeout,
+        max_retries=endpoint.retries)
+    return self
+
+  async def __aexit__(self, *error: Any) -> None:
+    await self._client.close()
+
+  async def complete(self, messages: Messages) -> str:
+    """The endpoint's answer to `messages`, '' where it says nothing.
+
+    Raises:
+      EndpointError: where it gives none after all retries, refuses, or answers something else.
+    """
+    endpoint = self._endpoint
+    more = {} if endpoint.temperature is None else {'temperature': endpoint.temperature}
+    try:
+      async with self._free:
+        answer = await self._client.chat.completions.create(
+            model=endpoint.model, messages=list(messages), max_tokens=endpoint.max_tokens, **more)
+      text = answer.choices[0].message.content or ''
+    except self._errors as error:
+      raise self._said(f'{type(error).__name__}: {error}') from None
+    except (AttributeError, IndexError, TypeError):
+      raise self._said('what it answers is no chat completion; give the base URL, often …/v1'
+                       ) from None
+    self.usage.requests += 1
+    if answer.usage is not None:
+      self.usage.prompt_tokens += answer.usage.prompt_tokens
+      self.usage.completion_tokens += answer.usage.completion_tokens
+    return text
+
+  def _said(self, reason: str) -> EndpointError:
+    place = self._endpoint.url or 'the OpenAI API'
+    return EndpointError(
+        f'{self._endpoint.model} at {place} gave no answer ({self._endpoint.retries} retries at '
+        f'most): {reason.replace(self._key, "[key]")}')
+
+
+async def gather(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+  """The results of all `works`; where one fails the others are stopped and its error is raised."""
+  try:
+    async with asyncio.TaskGroup() as group:
+      tasks = [group.create_task(work) for work in works]
+  except ExceptionGroup as errors:
+    raise errors.exceptions[0] from None
+  return [task.result() for task in tasks]
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+  """Runs `work` to its end in an event loop of its own, also where one runs already (notebooks)."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    return pool.submit(asyncio.run, work).result()
+
+
+def _openai() -> Any:
+  try:
+    import openai
+  except ModuleNotFoundError as error:
+    raise EndpointError(
+        "no package 'openai' here, which speaks to endpoints; pip install -e '.[llm]'") from error
+  return openai
+
+
+def _api_key(endpoint: Endpoint) -> str:
+  key = os.environ.get(endpoint.api_key_variable, '')
+  if not key and endpoint.url is None:
+    raise EndpointError(
+        f'{endpoint.api_key_variable} is not set; export the API key in it, or give the URL of an '
+        'endpoint that needs none')
+  return key or 'no key'
