@@ -1,10 +1,19 @@
-"""The benchmark: held-out turns of every domain at hand, a world model and the baselines.
+r"""The benchmark: held-out turns of every domain at hand, a world model and the baselines.
 
     python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench \
         --config.model=/tmp/agentworld/rl
+    python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench_served \
+        --config.endpoint.model=aw_jax --config.endpoint.url=http://127.0.0.1:8000/v1
 """
 
 import ml_collections
+
+
+def endpoint():
+  """An endpoint that is not used as long as it names no model."""
+  return ml_collections.ConfigDict({
+      'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16,
+      'max_tokens': 1024})
 
 
 def get_config():
@@ -20,12 +29,14 @@ def get_config():
   config.policies = {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4}
   config.train_episodes = {'terminal': 600, 'mcp': 200}  # what the baselines know
   config.workers = 2
-  # 'base', the folder of a checkpoint, or the address of an OpenAI-compatible endpoint: http://...
+  # 'base', the folder of a checkpoint, or where `endpoint.model` is named that model.
   config.model = 'base'
-  config.model_name = ''  # of an endpoint's model
+  # OpenAI-compatible endpoints of a world model and of a judge; their keys are read from the
+  # environment. Without a model's name the reference judge, a program, judges.
+  config.endpoint = endpoint()
+  config.judge = endpoint()
   config.thinking = True  # whether a checkpoint may reason first
   config.batch_size, config.max_tokens, config.max_thinking = 32, 208, 72
   config.max_prompt = 1024  # a longer prompt is answered by nothing, which is invalid
-  config.judge = 'reference'
   config.bootstrap = 1000
   return config

@@ -7,8 +7,8 @@ Draws turns as AgentWorldBench does, writes them as {workdir}/{domain}_test.json
 and the baselines answer, judges, and leaves bench.json, bench.md and bench.png: five dimensions,
 exact match, changed-state exact match, by domain, over all turns and over domains, by turn and by
 length of the context, with bootstrap intervals. The same command and seed give the same digits.
-`--config.files=a/terminal_test.jsonl,` reads published files instead. Interrupted and started again
-with the same flags, it goes on where it was.
+`--config.files="('a/terminal_test.jsonl',)"` reads published files instead. Interrupted and started
+again with the same flags, it goes on where it was.
 """
 
 import json
@@ -24,10 +24,14 @@ from ml_collections import config_flags
 from aw_jax.environments import collect as collecting
 from aw_jax.evaluation import bench, bench_report, results
 from aw_jax.evaluation.baselines import CopyLastObservation, NearestAction
+from aw_jax.evaluation.endpoint import endpoint_predictor
 from aw_jax.evaluation.examples import Predictor, TurnExample, turn_examples
 from aw_jax.evaluation.fidelity import evaluate
 from aw_jax.evaluation.ngram import NGram
 from aw_jax.imagination.world_model import Query, WorldModel
+from aw_jax.rewards.chat_endpoint import Endpoint
+from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
+from aw_jax.rewards.llm_judge import LlmJudge
 from aw_jax.sampling.sampler import Sampler
 from aw_jax.training.checkpoints import load_params
 from aw_jax.trajectories import Trajectory, write_atomically
@@ -81,6 +85,25 @@ def checkpoint_predictor(config: ml_collections.ConfigDict) -> Predictor:
   return predict
 
 
+def _endpoint(c: ml_collections.ConfigDict) -> Endpoint:
+  return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
+
+
+def model_predictor(config: ml_collections.ConfigDict) -> Predictor:
+  """The world model of the config, here or behind its endpoint."""
+  if config.endpoint.model:
+    return endpoint_predictor(_endpoint(config.endpoint))
+  return checkpoint_predictor(config)
+
+
+def judge_of(config: ml_collections.ConfigDict, workdir: str) -> Judge:
+  """The judge of the config; a model's judgements are kept in {workdir}/judgements."""
+  if config.judge.model:
+    return LlmJudge(
+        _endpoint(config.judge), os.path.join(workdir, 'judgements'), progress=True)
+  return REFERENCE_JUDGE
+
+
 def baseline_predictors(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Predictor]:
   """The baselines, fitted on training episodes that are collected for them."""
   train = _episodes(config, workdir, 'train', config.train_episodes)
@@ -114,7 +137,7 @@ def main():
   stages.claim_workdir(config, workdir)
   samples = held_out_samples(config, workdir)
   examples = [sample.example for sample in samples]
-  predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: checkpoint_predictor(config)}
+  predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: model_predictor(config)}
   if not config.files:
     fitted: dict[str, Predictor] = {}
 
@@ -123,12 +146,12 @@ def main():
       return fitted[name]
 
     predictors |= {name: lambda name=name: baseline(name) for name in results.BASELINES}
-  figures = {}
+  figures, judge = {}, judge_of(config, workdir)
   for name, make in predictors.items():
     answers = predictions(name, make, samples, workdir)
     figures[name] = evaluate(
         lambda _, answers=answers: answers, examples, resamples=config.bootstrap,
-        seed=config.seed).to_json()
+        seed=config.seed, judge=judge).to_json()
   found = {'figures': figures, 'config': json.loads(config.to_json()),
            'samples': len(samples), 'commit': results.commit(), 'hardware': results.hardware()}
   table = bench_report.as_markdown(figures)

@@ -22,6 +22,8 @@ from aw_jax.evaluation.statistics import (
     macro_means,
 )
 from aw_jax.rewards import rubric
+from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
+from aw_jax.rewards.rubric import Scores
 from aw_jax.rewards.verifiers import exact_match
 
 METRICS = ('exact_match', 'valid', *rubric.DIMENSIONS)
@@ -82,7 +84,7 @@ class FidelityReport:
 
 def evaluate(
     predict: Predictor, examples: Sequence[TurnExample], *, batch_size: int | None = None,
-    resamples: int = RESAMPLES, seed: int = 0,
+    resamples: int = RESAMPLES, seed: int = 0, judge: Judge = REFERENCE_JUDGE,
     progress: Callable[[Iterable], Iterable] = iter) -> FidelityReport:
   """Lets a predictor answer every turn, and measures the answers.
 
@@ -93,6 +95,7 @@ def evaluate(
     batch_size: how many turns `predict` gets at a time; all where None.
     resamples: draws of the bootstrap, by trajectory.
     seed: of the bootstrap.
+    judge: gives the five dimensions; an answer without a valid judgement gets the lowest scores.
     progress: wraps the iteration over batches (a progress bar).
   Raises:
     ValueError: where `predict` returns another number of answers than it got turns.
@@ -108,16 +111,20 @@ def evaluate(
   predictions = [
       None if answer is None or (not answer and example.observation) else answer
       for answer, example in zip(predictions, examples, strict=True)]
-  rows = [_measure(*pair) for pair in zip(predictions, examples, strict=True)]
+  given = [i for i, prediction in enumerate(predictions) if prediction is not None]
+  judged = dict(zip(given, judge.judge(
+      [predictions[i] for i in given], [examples[i].reference for i in given]), strict=True))
+  rows = [_row(prediction, example, judged.get(i)) for i, (prediction, example) in enumerate(
+      zip(predictions, examples, strict=True))]
   values = np.array(rows, np.float64).reshape(-1, len(METRICS))
   return FidelityReport(
       examples, predictions, values, _figures(examples, values, resamples, seed))
 
 
-def _measure(prediction: str | None, example: TurnExample) -> list[float]:
+def _row(prediction: str | None, example: TurnExample, scores: Scores | None) -> list[float]:
   if prediction is None:
     return [0.0, 0.0, *[rubric.MIN_SCORE] * len(rubric.DIMENSIONS)]
-  scores = rubric.judge(prediction, example.reference)
+  scores = scores or [rubric.MIN_SCORE] * len(rubric.DIMENSIONS)
   return [float(exact_match(prediction, example.reference)), 1.0, *scores]
 
 
