@@ -3,7 +3,7 @@ r"""The benchmark: held-out turns of every domain at hand, a world model and the
     python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench \
         --config.model=/tmp/agentworld/rl
     python -m experiments.evaluate --config=configs/bench.py --workdir=/tmp/bench_served \
-        --config.endpoint.model=aw_jax --config.endpoint.url=http://127.0.0.1:8000/v1
+        --config.endpoint.model=base --config.endpoint.url=http://127.0.0.1:8000/v1
 """
 
 import ml_collections
