@@ -60,6 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
       # sample for each turn that fits.
       'turns': {'sft': 'all', 'rl': 'one'},
       'thinking': True,  # whether SFT teaches to think; `agent.thinking` lets the simulator
+      'traces': '',  # file of experiments.write_traces; '': programmatic ones
       'skip_retries': False,  # whether failures that were tried again at once are left out
   })
   config.model = ml_collections.ConfigDict({  # aw_jax/models/config.py says what each is
@@ -84,7 +85,8 @@ def get_config() -> ml_collections.ConfigDict:
       kl_weight=0.0,  # of the divergence from the model it starts from
       # A language model as the judge: its name, and an endpoint such as http://127.0.0.1:8000/v1
       # ('': OpenAI's). Without a name the reference judge, a program, judges.
-      judge={'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16},
+      judge={'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16,
+             'max_tokens': 1024},
       whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing

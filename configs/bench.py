@@ -9,11 +9,11 @@ r"""The benchmark: held-out turns of every domain at hand, a world model and the
 import ml_collections
 
 
-def endpoint():
+def endpoint(max_tokens: int):
   """An endpoint that is not used as long as it names no model."""
   return ml_collections.ConfigDict({
       'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16,
-      'max_tokens': 1024})
+      'max_tokens': max_tokens})
 
 
 def get_config():
@@ -33,8 +33,8 @@ def get_config():
   config.model = 'base'
   # OpenAI-compatible endpoints of a world model and of a judge; their keys are read from the
   # environment. Without a model's name the reference judge, a program, judges.
-  config.endpoint = endpoint()
-  config.judge = endpoint()
+  config.endpoint = endpoint(max_tokens=280)  # as many as a checkpoint's thinking and answer
+  config.judge = endpoint(max_tokens=1024)
   config.thinking = True  # whether a checkpoint may reason first
   config.batch_size, config.max_tokens, config.max_thinking = 32, 208, 72
   config.max_prompt = 1024  # a longer prompt is answered by nothing, which is invalid

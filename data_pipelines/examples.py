@@ -146,9 +146,9 @@ def _traces(
 ) -> list[tuple[str | None, ...]]:
   """The candidate reasoning traces of every turn, from brief to full; the one that is written."""
   found = written.get(sources.key_of(trajectory)) if written else None
-  if found is not None:
-    return [(trace,) for trace in found]
   fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
+  if found is not None:  # a longer one would be cut off when it is said
+    return [(trace if trace is not None and fits(trace) else None,) for trace in found]
   return [reasoning.candidates(turn.action, turn.observation, *states(trajectory, index), fits)
           for index, turn in enumerate(world_model_turns(trajectory))]
 

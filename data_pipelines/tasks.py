@@ -203,7 +203,8 @@ def _reasoning_features(text: str, options: Options):
 
 
 def _lacks_traces(trajectory: Trajectory, options: Options) -> bool:
-  return options.traces is not None and sources.key_of(trajectory) not in options.traces
+  return (options.switches.thinking and options.traces is not None
+          and sources.key_of(trajectory) not in options.traces)
 
 
 def _sft_features(text: str, options: Options):

@@ -10,6 +10,7 @@
 import asyncio
 import collections
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,9 +98,10 @@ async def write(
     TracesError: where there is nothing to write, or the file is of another run.
   """
   path = os.fspath(path)
-  if os.path.exists(path):
-    return _whole(path, job)
   keys = [key for key, _ in job.trajectories()]
+  fingerprint = hashlib.sha256('\n'.join(keys).encode()).hexdigest()
+  if os.path.exists(path):
+    return _whole(path, job, fingerprint)
   if not keys:
     raise TracesError(
         f'no trajectory of stage {job.stage!r} in {len(job.shards)} shards; collect more episodes, '
@@ -109,18 +111,19 @@ async def write(
                           unit=' trajectories', disable=not progress) as bar:
     await _explain_all(job, teacher, judge, partial, tokens, bar)
   lines = {line['key']: line for line in partial.lines}
+  used = partial.tokens
+  summary = {'settings': job.settings, 'trajectories': len(keys), 'keys': fingerprint,
+             'retention': retention(lines.values()), 'tokens': used, 'cost': _cost(used, job)}
+  write_atomically(f'{path}.json', json.dumps(summary, indent=1) + '\n')
+  # Last, since it says that all is done.
   write_atomically(path, ''.join(
       json.dumps({name: value for name, value in lines[key].items() if name != 'tokens'},
                  ensure_ascii=False) + '\n' for key in keys))
-  used = partial.tokens
-  summary = {'settings': job.settings, 'trajectories': len(keys),
-             'retention': retention(lines.values()), 'tokens': used, 'cost': _cost(used, job)}
-  write_atomically(f'{path}.json', json.dumps(summary, indent=1) + '\n')
   os.unlink(f'{path}.partial')
   return summary
 
 
-def _whole(path: str, job: Job) -> dict[str, Any]:
+def _whole(path: str, job: Job, fingerprint: str) -> dict[str, Any]:
   try:
     with open(f'{path}.json', encoding='utf-8') as file:
       summary = json.load(file)
@@ -128,6 +131,8 @@ def _whole(path: str, job: Job) -> dict[str, Any]:
     summary = {}
   if summary.get('settings') != job.settings:
     raise TracesError(f'{path}: is there, made with other settings; write to another file')
+  if summary.get('keys') != fingerprint:
+    raise TracesError(f'{path}: is there, made of other episodes; write to another file')
   return summary
 
 

@@ -58,6 +58,7 @@ def imitate(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_wr
 def improve(config, workdir: str, seed: int, extra_writers: ExtraWriters = no_writers) -> Any:
   """Group-relative policy gradient in `config.world`. Returns the parameters."""
   c = config.agent.rl
+  stages.require_on_policy('agent.rl', c.temperature)
   params, model, tokenizer = load_params(
       agent_directory(workdir, 'imitation', seed), _rollout_mesh(config))
 

@@ -11,12 +11,16 @@ length of the context, with bootstrap intervals. The same command and seed give 
 again with the same flags, it goes on where it was.
 """
 
+import hashlib
 import json
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import ml_collections
+import numpy as np
 import tqdm
 from absl import flags
 from ml_collections import config_flags
@@ -75,12 +79,20 @@ def checkpoint_predictor(config: ml_collections.ConfigDict) -> Predictor:
       config.thinking, config.max_tokens, config.max_thinking)
 
   def predict(examples: Sequence[TurnExample]) -> list[str | None]:
-    queries = world_model.recall([
-        Query(example.system, example.history, example.action) for example in examples])
-    fits = [len(world_model.prompt(query)) <= config.max_prompt for query in queries]
-    answers = iter(world_model.predict_batch(
-        [query for query, fit in zip(queries, fits, strict=True) if fit], seed=config.seed))
-    return [next(answers)[0].text if fit else None for fit in fits]
+    queries = [Query(example.system, example.history, example.action) for example in examples]
+    answers: list[str | None] = [None] * len(queries)
+
+    def fitting(rows):  # first without the notes of past turns, which take room too
+      return [i for i in rows if len(world_model.prompt(queries[i])) <= config.max_prompt]
+
+    rows = fitting(range(len(queries)))
+    for i, query in zip(rows, world_model.recall([queries[i] for i in rows]), strict=True):
+      queries[i] = query
+    rows = fitting(rows)
+    found = world_model.predict_batch([queries[i] for i in rows], seed=config.seed)
+    for i, prediction in zip(rows, found, strict=True):
+      answers[i] = prediction[0].text
+    return answers
 
   return predict
 
@@ -94,6 +106,24 @@ def model_predictor(config: ml_collections.ConfigDict) -> Predictor:
   if config.endpoint.model:
     return endpoint_predictor(_endpoint(config.endpoint))
   return checkpoint_predictor(config)
+
+
+def _claim_model(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Raises StageError where the checkpoint is another than that whose answers are kept.
+
+  What stands behind an endpoint cannot be told.
+  """
+  if config.endpoint.model:
+    return
+  folder = pathlib.Path(stages.BASE_CHECKPOINT if config.model == 'base' else config.model)
+  digest = hashlib.sha256()
+  params, _, _ = load_params(folder)
+  for leaf in jax.tree.leaves(params):
+    digest.update(np.asarray(leaf).tobytes())
+  found = stages.once(os.path.join(workdir, 'model.json'), digest.hexdigest)
+  if found != digest.hexdigest():
+    raise stages.StageError(
+        f'{folder}: has changed since answers of it were kept in {workdir}; use another --workdir')
 
 
 def judge_of(config: ml_collections.ConfigDict, workdir: str) -> Judge:
@@ -114,7 +144,10 @@ def baseline_predictors(config: ml_collections.ConfigDict, workdir: str) -> dict
 
 def predictions(name: str, make: Callable[[], Predictor], samples: Sequence[bench.Sample],
                 workdir: str) -> list[str | None]:
-  """A predictor's answers, kept in {workdir}/predictions/{name}/; it is made where some lack."""
+  """A predictor's answers, kept in {workdir}/predictions/{name}/; it is made where some lack.
+
+  Raises StageError where answers to other turns are kept there.
+  """
   found, predictor = [], None
   starts = range(0, len(samples), _SAVED_TOGETHER)
   for start in tqdm.tqdm(starts, desc=f'{name}: predict'):
@@ -128,6 +161,10 @@ def predictions(name: str, make: Callable[[], Predictor], samples: Sequence[benc
               for sample, answer in zip(part, answers, strict=True)]
 
     lines = stages.once(os.path.join(workdir, 'predictions', name, f'{start:06}.json'), compute)
+    if [(line['domain'], line['id']) for line in lines] != [
+        (sample.example.domain, sample.id) for sample in part]:
+      folder = os.path.join(workdir, 'predictions', name)
+      raise stages.StageError(f'{folder}: holds answers to other turns; use another --workdir')
     found += [line['text'] for line in lines]
   return found
 
@@ -135,6 +172,7 @@ def predictions(name: str, make: Callable[[], Predictor], samples: Sequence[benc
 def main():
   config, workdir = _CONFIG.value, _WORKDIR.value
   stages.claim_workdir(config, workdir)
+  _claim_model(config, workdir)
   samples = held_out_samples(config, workdir)
   examples = [sample.example for sample in samples]
   predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: model_predictor(config)}

@@ -32,6 +32,7 @@ from aw_jax.training.checkpoints import load_params
 from experiments import commands
 
 KEY_VARIABLE = 'AW_JAX_API_KEY'
+LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None, 'Folder of a stage, such as {workdir}/rl, or an export.', required=True)
 _PORT = flags.DEFINE_integer(
@@ -64,8 +65,9 @@ def main():
     max_waiting=_WAITING.value, progress=True)
   key = os.environ.get(KEY_VARIABLE) or None
   api = Api(engine, tokenizer, name, thinking=_THINKING.value, key=key)
+  application = make_app(api, LOOPBACK if _HOST.value in LOOPBACK else ())
   server = uvicorn.Server(uvicorn.Config(
-    make_app(api), log_level='warning', access_log=False, timeout_graceful_shutdown=10))
+    application, log_level='warning', access_log=False, timeout_graceful_shutdown=10))
   host = f'[{_HOST.value}]' if ':' in _HOST.value else _HOST.value
   print(f'{name}: http://{host}:{listening.getsockname()[1]}/v1 on {jax.device_count()} '
         f'{jax.devices()[0].platform} device(s), {engine.slots} completions at a time of '

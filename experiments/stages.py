@@ -75,7 +75,8 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
 
 _MAY_DIFFER = re.compile('|'.join((
     'stage', 'world', r'evaluate\.also',  # what to do next
-    r'collect\.workers', r'.*\.mesh\..*', *(rf'model\.{name}' for name in EXECUTION_FIELDS))))
+    r'(collect\.)?workers', r'.*\.mesh\..*', r'.*\.(url|key_variable|concurrency)',
+    *(rf'model\.{name}' for name in EXECUTION_FIELDS))))
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -83,7 +84,8 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   What is done there is never done again, so every stage must be of one config. Only what says what
   to do next may differ (`stage`, the `world` that an agent trains in, what to measure `also`), and
-  what it is done with: workers, meshes and how a model is run. A run can so go on elsewhere.
+  what it is done with: workers, meshes, where endpoints are and how a model is run. A run can so go
+  on elsewhere.
   """
   wanted = json.loads(config.to_json())
 
@@ -197,6 +199,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
       f'--seed={config.seed}',
       *(f'--{key}={value}' for key, value in data_switches(config).items()),
       f'--stages={",".join(config.data.stages)}']
+  if config.data.traces:
+    command.append(f'--traces={config.data.traces}')
   if subprocess.run(command, check=False).returncode:
     raise StageError('preparing the data failed; the lines above say why')
 
@@ -438,13 +442,23 @@ def rl_judge(config: ml_collections.ConfigDict, workdir: str) -> Judge:
   c = config.rl.judge
   if not c.model:
     return REFERENCE_JUDGE
-  endpoint = Endpoint(c.model, c.url or None, c.key_variable, c.concurrency)
+  endpoint = Endpoint(
+      c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
   return LlmJudge(endpoint, os.path.join(workdir, 'rl_judgements'))
+
+
+def require_on_policy(name: str, temperature: float) -> None:
+  """Raises StageError for another temperature than 1, which log-probs and ratios are of."""
+  if temperature != 1.0:
+    raise StageError(
+        f'config.{name}.temperature: is {temperature}; importance ratios are of temperature 1, so '
+        'what is trained on is sampled at 1')
 
 
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   c = config.rl
+  require_on_policy('rl', c.temperature)
   mesh = partitioning.make_mesh(**c.mesh)
   params, model, tokenizer = _start(config, workdir, 'rl', mesh)
 

@@ -58,9 +58,16 @@ def require_arms(study: ml_collections.ConfigDict, arms: Sequence[str]) -> None:
     if arm not in study.arms:
       raise stages.StageError(f'--arms: no arm {arm!r}; there are {", ".join(study.arms)}')
     after = study.arms[arm].get('after')
-    if after and after[0] not in arms[:index]:
+    if not after:
+      continue
+    if after[0] not in arms[:index]:
       raise stages.StageError(
           f'arm {arm!r} begins where {after[0]!r} ends: name that one before it')
+    others = set(study.arms[arm].to_dict().get('changes', {})) - {'stages', 'rl'}
+    if others:  # records are shared, those that SFT's choice of traces leaves too
+      raise stages.StageError(
+          f'arm {arm!r} begins after {after[1]!r} of another: it can change stages and rl alone, '
+          f'not {", ".join(sorted(others))}')
 
 
 def run_directory(workdir: str, arm: str, seed: int) -> str:

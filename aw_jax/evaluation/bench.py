@@ -18,6 +18,7 @@ current one, or leave the current action out of `prompt`: the first `turn_idx` c
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -179,7 +180,8 @@ def _known(value: dict[str, Any], where: str, number: int) -> dict[str, Any]:
     # Samples of one trajectory are drawn together: those that begin alike.
     begin = json.dumps([value['system_str'], value['prompt'][:1], value['response'][:1],
                         value['total_turns']])
-    return {**_UNKNOWN, 'task_id': str(value['id']), 'trajectory': begin}
+    name = hashlib.sha256(begin.encode()).hexdigest()
+    return {**_UNKNOWN, 'task_id': str(value['id']), 'trajectory': name}
   known = value['aw_jax']
   if not isinstance(known, dict) or set(known) != set(_KNOWN):
     raise BenchError(f'{where}.aw_jax: expected an object of {", ".join(_KNOWN)}')

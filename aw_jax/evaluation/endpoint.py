@@ -1,6 +1,7 @@
 """A world model behind an OpenAI-compatible endpoint, as a predictor of the benchmark."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 from aw_jax.evaluation.bench import observation_of
@@ -19,20 +20,26 @@ def messages(example: TurnExample) -> list[dict[str, str]]:
   return [*found, {'role': 'user', 'content': example.action}]
 
 
+_TAGGED = re.compile(rf'\s*{PREDICTED}(.*){END_PREDICTED}\s*', re.DOTALL)
+
+
 def observation_in(answer: str) -> str | None:
   """What an answer says is observed.
 
-  Text in the tags; where there are none, all of it but thinking before it and the words that lead
-  an observation in the benchmark's files. None where tags are there and wrong.
+  Less strict than training is about what stands around it, since every family of models spaces its
+  answers in its own way: thinking before `</think>` is passed over, opened or not. Then the text in
+  the tags; where there are none, all of it but the words that lead an observation in the
+  benchmark's files. None where tags are there and wrong.
   """
   parsed = chat.parse_prediction(answer)
   if parsed is not None:
     return parsed.observation
-  thinking, closed, rest = answer.partition(END_THINK)
-  said = rest if closed and thinking.lstrip().startswith(THINK) else answer
-  if any(tag in said for tag in (THINK, END_THINK, PREDICTED, END_PREDICTED)):
+  thinking, _, said = answer.rpartition(END_THINK)
+  tagged = _TAGGED.fullmatch(said)
+  observation = tagged[1] if tagged else observation_of(said.lstrip('\n') if thinking else said)
+  if any(tag in observation for tag in (THINK, END_THINK, PREDICTED, END_PREDICTED)):
     return None
-  return observation_of(said.lstrip('\n') if closed else said)
+  return observation
 
 
 def endpoint_predictor(endpoint: Endpoint) -> Predictor:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any
 
 from aw_jax.serving.api import Answer, Api
@@ -45,27 +45,42 @@ def require_packages() -> None:
         f"{error.name} is missing: pip install -e '.[serving]'") from error
 
 
-def make_app(api: Api) -> 'Starlette':
+def make_app(api: Api, hosts: Collection[str] = ()) -> 'Starlette':
   """`/v1/chat/completions`, `/v1/models`, `/v1/models/NAME` and `/health`.
 
-  Raises MissingServerError.
+  Args:
+    api: what answers.
+    hosts: names that requests may call this host by; any where empty. On loopback those of it:
+      else a page in a browser here could reach the model under a name of its own.
+  Raises:
+    MissingServerError: where a package is missing.
   """
   require_packages()
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
   from starlette.routing import Route
 
-  async def complete(request):
+  def admit(request):
     api.authorize(request.headers.get('authorization'))
+    if hosts and request.url.hostname not in hosts:
+      raise RequestError(f'this server is not {request.url.hostname}', code='unknown_host',
+                         status=403)
+
+  async def complete(request):
+    admit(request)
+    kind = request.headers.get('content-type', '').partition(';')[0].strip()
+    if kind != 'application/json':  # which no page can send without asking
+      raise RequestError(f'content type {kind!r}; send application/json', code='unsupported_type',
+                         status=415)
     answer = await api.answer(await _body(request))
     return await (_stream(request, answer) if answer.request.stream else _whole(request, answer))
 
   async def models(request):
-    api.authorize(request.headers.get('authorization'))
+    admit(request)
     return _json(api.models())
 
   async def model(request):
-    api.authorize(request.headers.get('authorization'))
+    admit(request)
     return _json(api.model(request.path_params['name']))
 
   async def health(request):

@@ -81,7 +81,7 @@ def ask(port: int, clients: int, calls: int, prompt: int, new_tokens: int) -> Ca
     for row in digits:
       connection.request('POST', '/v1/chat/completions', json.dumps({
         'model': _MODEL, 'messages': [{'role': 'user', 'content': ''.join(map(str, row))}],
-        'max_tokens': new_tokens, 'temperature': 0}))
+        'max_tokens': new_tokens, 'temperature': 0}), {'Content-Type': 'application/json'})
       response = connection.getresponse()
       answer = json.loads(response.read())
       expected = {'prompt_tokens': prompt, 'completion_tokens': new_tokens,

@@ -47,7 +47,12 @@ def test_an_endpoint_that_stays_away_is_an_error():
   ('<think>hm</think><predicted_observation>a\nb</predicted_observation>', 'a\nb'),
   ('plain', 'plain'), ('**Environment Observation:**\n\n~$', '\n~$'),
   ('<think>hm</think>\nplain', 'plain'), ('', ''),
-  ('<predicted_observation>cut', None), ('<think>cut', None), ('a</think>b', None),
+  ('<predicted_observation>cut', None), ('<think>cut', None), ('a</think>b', 'b'),
+  ('<think>r</think>\n\n<predicted_observation>x\n</predicted_observation>\n', 'x\n'),
+  ('\n\n<predicted_observation>x</predicted_observation>', 'x'),
+  ('<predicted_observation>x</predicted_observation> so', None),
+  ('<predicted_observation>a</predicted_observation><predicted_observation>b'
+   '</predicted_observation>', None),
 ])
 def test_observations_in_answers(answer, observation):
   assert observation_in(answer) == observation

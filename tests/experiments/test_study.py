@@ -64,6 +64,10 @@ def test_arms_that_cannot_be_are_refused():
   with pytest.raises(stages.StageError, match="'no_rl' begins where 'full' ends"):
     study.require_arms(config, ['no_rl'])
   with config.unlocked():
+    config.arms.no_rl.changes.data = {'loss_mask': False}
+  with pytest.raises(stages.StageError, match='can change stages and rl alone, not data'):
+    study.require_arms(config, ['full', 'no_rl'])
+  with config.unlocked():
     config.arms.full = {'changes': {'cpt': {'stepz': 3}}}
   with pytest.raises(stages.StageError, match="arms.full: there is no 'stepz'"):
     study.arm_config(config, 'full', 0)

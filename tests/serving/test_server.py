@@ -202,7 +202,8 @@ def test_models_and_health(client, port):
 def get(port, path, method='GET', body=None, headers=()):
   connection = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
   with contextlib.closing(connection):
-    connection.request(method, path, body, dict(headers))
+    connection.request(
+      method, path, body, {'Content-Type': 'application/json', **dict(headers)})
     response = connection.getresponse()
     return response.status, json.loads(response.read())
 
@@ -226,6 +227,18 @@ def test_bodies_that_are_no_request(port):
     assert status == 400 and answer['error']['type'] == 'invalid_request_error'
   status, answer = get(port, '/v1/chat/completions', 'POST', b' ' * (app.MAX_BODY_BYTES + 1))
   assert status == 413 and answer['error']['code'] == 'request_too_large'
+
+
+def test_what_a_page_in_a_browser_could_send_is_refused(world, engine, port):
+  path, body = '/v1/chat/completions', b'{}'
+  status, answer = get(port, path, 'POST', body, {'Content-Type': 'text/plain'})
+  assert status == 415 and answer['error']['code'] == 'unsupported_type'
+  with serve(Api(engine, world.tokenizer, 'tiny'), hosts=('127.0.0.1', '::1')) as local:
+    for path, method in (('/v1/models', 'GET'), ('/v1/chat/completions', 'POST')):
+      status, answer = get(local, path, method, body, {'Host': f'evil.example:{local}'})
+      assert status == 403 and answer['error']['code'] == 'unknown_host'
+    assert get(local, '/v1/models')[0] == 200
+    assert get(local, '/v1/models', headers={'Host': f'[::1]:{local}'})[0] == 200
 
 
 def test_what_is_not_there(ask, client, port):
@@ -345,7 +358,8 @@ def test_who_goes_away_mid_stream_frees_the_slots(engine, gate, ask):
 
 def test_who_goes_away_without_a_stream_frees_the_slot(engine, gate, port):
   body = json.dumps({'model': 'tiny', 'messages': messages(), 'max_tokens': 80}).encode()
-  head = f'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n'
+  head = ('POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+          f'Content-Length: {len(body)}\r\n\r\n')
   with socket.create_connection(('127.0.0.1', port)) as connection:
     connection.sendall(head.encode() + body)
     wait_until(lambda: engine.load() == (1, 0))
@@ -358,7 +372,8 @@ def test_who_goes_away_without_a_stream_frees_the_slot(engine, gate, port):
 def test_half_a_request_holds_nobody_up(port, ask):
   with socket.create_connection(('127.0.0.1', port)) as connection:
     connection.sendall(
-      b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{')
+      b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+      b'Content-Length: 99\r\n\r\n{')
     assert ask(messages=messages(), max_tokens=2).choices
 
 

@@ -84,10 +84,11 @@ def wait_until(condition, seconds: float = 30) -> None:
 
 
 @contextlib.contextmanager
-def serve(api: Api):
+def serve(api: Api, hosts=()):
   """A server of `api` in a thread; gives its port."""
   server = uvicorn.Server(uvicorn.Config(
-    make_app(api), port=0, log_level='warning', access_log=False, timeout_graceful_shutdown=5))
+    make_app(api, hosts), port=0, access_log=False, timeout_graceful_shutdown=5,
+    log_level='warning'))
   thread = threading.Thread(target=server.run)
   thread.start()
   try:
