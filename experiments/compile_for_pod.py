@@ -148,7 +148,7 @@ def train_program(config: ml_collections.ConfigDict, model: ModelConfig, name: s
 
 
 def countable_model(model: ModelConfig) -> ModelConfig:
-  """With attention in so few blocks of queries that half the square is counted, and a bit."""
+  """With attention in so few blocks of queries that half the square is counted, and an eighth."""
   return dataclasses.replace(model, attention_kind='blocks', query_block=8192)
 
 

@@ -255,8 +255,12 @@ def _over_blocks(attend, carry, of_queries, axes, keys: int, first, block: int):
                 for x, axis in zip(of_queries, axes, strict=True))
       return attend(end if first is None else keys, carry, at, *blocks)
 
-    carry, out = jax.lax.scan(one, carry, jnp.arange(count))
-    outputs.append([_joined(x) for x in out])
+    if count == 1:
+      carry, out = one(carry, 0)
+    else:
+      carry, out = jax.lax.scan(one, carry, jnp.arange(count))
+      out = [_joined(x) for x in out]
+    outputs.append(out)
   return carry, tuple(jnp.concatenate(x, axis=-2) for x in zip(*outputs, strict=True))
 
 
