@@ -4,7 +4,7 @@
     python -m experiments.study --config=configs/studies/recipe.py --workdir=/tmp/recipe \
         --arms=full,no_loss_mask
 
-The first arm is what the others are compared with, seed by seed. Each arm is the quickstart's
+The arm `first` is what the others are compared with, seed by seed. Each arm is the quickstart's
 config with the values below it replaced. Those that share their first stages with another arm begin
 where that one ends ('after'), so that they differ in nothing else.
 """
@@ -18,6 +18,7 @@ def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = base.get_config()
   config.seeds = (0, 1, 2)
+  config.first = 'full'
   config.arms = {
       'full': {},
       'no_loss_mask': {'changes': {'data': {'loss_mask': False}}},

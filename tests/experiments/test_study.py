@@ -10,7 +10,7 @@ import pytest
 
 from configs import smoke
 from configs.studies import recipe
-from experiments import stages, study
+from experiments import arms, stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDY = """
@@ -22,7 +22,7 @@ def get_config():
   config.experiment = smoke.get_config()
   config.experiment.domains = ('mcp',)
   config.experiment.data.stages = config.experiment.stages = ('cpt',)
-  config.seeds = (0,)
+  config.seeds, config.first = (0,), 'full'
   config.arms = {
     'full': {},
     'same': {'changes': {'rl': {'rubric_weight': 1.0}}, 'after': ('full', 'cpt')}}
@@ -40,9 +40,9 @@ def run(*arguments, status=0):
 
 def test_an_arm_changes_what_it_says_and_nothing_else():
   config = recipe.get_config()
-  assert study.arm_config(config, 'full', 2).to_dict() == {
+  assert arms.arm_config(config, 'full', 2).to_dict() == {
     **config.experiment.to_dict(), 'seed': 2}
-  changed = study.arm_config(config, 'no_loss_mask', 0)
+  changed = arms.arm_config(config, 'no_loss_mask', 0)
   assert not changed.data.loss_mask and config.experiment.data.loss_mask
   changed.data.loss_mask = True
   assert changed.to_dict() == config.experiment.to_dict()
@@ -50,27 +50,28 @@ def test_an_arm_changes_what_it_says_and_nothing_else():
 
 def test_every_arm_of_the_recipe_is_a_config():
   config = recipe.get_config()
-  study.require_arms(config, list(config.arms))
+  arms.require_arms(config, arms.all_arms(config))
+  assert arms.all_arms(config)[0] == 'full'
   for arm in config.arms:
-    changed = study.arm_config(config, arm, 0)
+    changed = arms.arm_config(config, arm, 0)
     stages.require_known_stages(changed)
     assert arm == 'full' or changed.to_dict() != config.experiment.to_dict()
 
 
 def test_arms_that_cannot_be_are_refused():
   config = recipe.get_config()
-  with pytest.raises(stages.StageError, match="no arm 'moon'; there are full, "):
-    study.require_arms(config, ['moon'])
+  with pytest.raises(stages.StageError, match="no arm 'moon'; there are all_turns_of_rl, full, "):
+    arms.require_arms(config, ['moon'])
   with pytest.raises(stages.StageError, match="'no_rl' begins where 'full' ends"):
-    study.require_arms(config, ['no_rl'])
+    arms.require_arms(config, ['no_rl'])
   with config.unlocked():
     config.arms.no_rl.changes.data = {'loss_mask': False}
   with pytest.raises(stages.StageError, match='can change stages and rl alone, not data'):
-    study.require_arms(config, ['full', 'no_rl'])
+    arms.require_arms(config, ['full', 'no_rl'])
   with config.unlocked():
     config.arms.full = {'changes': {'cpt': {'stepz': 3}}}
   with pytest.raises(stages.StageError, match="arms.full: there is no 'stepz'"):
-    study.arm_config(config, 'full', 0)
+    arms.arm_config(config, 'full', 0)
 
 
 @pytest.mark.parametrize('chosen', [(), ('rl', 'cpt'), ('cpt', 'cpt'), ('moon',)])
