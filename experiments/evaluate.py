@@ -33,9 +33,6 @@ from aw_jax.evaluation.examples import Predictor, TurnExample, turn_examples
 from aw_jax.evaluation.fidelity import evaluate
 from aw_jax.evaluation.ngram import NGram
 from aw_jax.imagination.world_model import Query, WorldModel
-from aw_jax.rewards.chat_endpoint import Endpoint
-from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
-from aw_jax.rewards.llm_judge import LlmJudge
 from aw_jax.sampling.sampler import Sampler
 from aw_jax.training.checkpoints import load_params
 from aw_jax.trajectories import Trajectory, write_atomically
@@ -97,14 +94,10 @@ def checkpoint_predictor(config: ml_collections.ConfigDict) -> Predictor:
   return predict
 
 
-def _endpoint(c: ml_collections.ConfigDict) -> Endpoint:
-  return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
-
-
 def model_predictor(config: ml_collections.ConfigDict) -> Predictor:
   """The world model of the config, here or behind its endpoint."""
   if config.endpoint.model:
-    return endpoint_predictor(_endpoint(config.endpoint))
+    return endpoint_predictor(stages.endpoint(config.endpoint))
   return checkpoint_predictor(config)
 
 
@@ -124,14 +117,6 @@ def _claim_model(config: ml_collections.ConfigDict, workdir: str) -> None:
   if found != digest.hexdigest():
     raise stages.StageError(
         f'{folder}: has changed since answers of it were kept in {workdir}; use another --workdir')
-
-
-def judge_of(config: ml_collections.ConfigDict, workdir: str) -> Judge:
-  """The judge of the config; a model's judgements are kept in {workdir}/judgements."""
-  if config.judge.model:
-    return LlmJudge(
-        _endpoint(config.judge), os.path.join(workdir, 'judgements'), progress=True)
-  return REFERENCE_JUDGE
 
 
 def baseline_predictors(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Predictor]:
@@ -184,7 +169,8 @@ def main():
       return fitted[name]
 
     predictors |= {name: lambda name=name: baseline(name) for name in results.BASELINES}
-  figures, judge = {}, judge_of(config, workdir)
+  judge = stages.judge_of(config.judge, os.path.join(workdir, 'judgements'), progress=True)
+  figures = {}
   for name, make in predictors.items():
     answers = predictions(name, make, samples, workdir)
     figures[name] = evaluate(

@@ -437,14 +437,14 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
   return counts
 
 
-def rl_judge(config: ml_collections.ConfigDict, workdir: str) -> Judge:
-  """The judge of `config.rl.judge`; a model's judgements are kept in the work directory."""
-  c = config.rl.judge
-  if not c.model:
-    return REFERENCE_JUDGE
-  endpoint = Endpoint(
-      c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
-  return LlmJudge(endpoint, os.path.join(workdir, 'rl_judgements'))
+def endpoint(c: ml_collections.ConfigDict) -> Endpoint:
+  """The OpenAI-compatible endpoint that a part of a config describes."""
+  return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
+
+
+def judge_of(c: ml_collections.ConfigDict, cache: str, progress: bool = False) -> Judge:
+  """The judge that a part of a config describes; a model's judgements are kept in `cache`."""
+  return LlmJudge(endpoint(c), cache, progress) if c.model else REFERENCE_JUDGE
 
 
 def require_on_policy(name: str, temperature: float) -> None:
@@ -466,7 +466,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
     answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
     return len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
 
-  judge = rl_judge(config, workdir)
+  judge = judge_of(c.judge, os.path.join(workdir, 'rl_judgements'))
   path = records_path(workdir, 'rl')
   once(os.path.join(workdir, 'evaluation', 'rl_prompts.json'), lambda: _kept(path, fits))
   source = data.batches(

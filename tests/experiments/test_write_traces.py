@@ -91,6 +91,6 @@ def test_an_endpoint_that_is_not_there_is_one_sentence(tmp_path):
 
 def test_the_judge_of_the_rl_stage(tmp_path):
   config = base.get_config()
-  assert stages.rl_judge(config, str(tmp_path)) is stages.REFERENCE_JUDGE
+  assert stages.judge_of(config.rl.judge, str(tmp_path)) is stages.REFERENCE_JUDGE
   config.rl.judge.model, config.rl.judge.url = 'grader', 'http://127.0.0.1:1/v1'
-  assert isinstance(stages.rl_judge(config, str(tmp_path)), stages.LlmJudge)
+  assert isinstance(stages.judge_of(config.rl.judge, str(tmp_path)), stages.LlmJudge)
