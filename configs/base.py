@@ -80,6 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
       20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9,
+      train_groups=0,  # of the prompts of a batch, those whose rewards differ first; 0: all
       parts=1,  # of the prompts: one part is judged while the device samples the next
       correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
       kl_weight=0.0,  # of the divergence from the model it starts from

@@ -107,7 +107,7 @@ def token_batch(stage: ml_collections.ConfigDict, seq_len: int, mesh: Mesh) -> d
 
 def policy_batch(stage: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, Any]:
   """The share of a batch of samples that one step of RL takes."""
-  count, group = stage.prompts // stage.updates_per_batch, stage.group
+  count, group = (stage.train_groups or stage.prompts) // stage.updates_per_batch, stage.group
   completions = (count, group, stage.max_tokens)
   shapes = {
       'prompts': ((count, stage.max_prompt), jnp.int32), 'prompt_lengths': ((count,), jnp.int32),

@@ -117,7 +117,7 @@ def batch_rows(config: ml_collections.ConfigDict) -> dict[str, int]:
   agent = config.agent
   return {
       'cpt': sum(config.cpt.rows.values()), 'sft': sum(config.sft.rows.values()),
-      'rl': config.rl.prompts // config.rl.updates_per_batch,
+      'rl': (config.rl.train_groups or config.rl.prompts) // config.rl.updates_per_batch,
       'agent.imitation': sum(agent.imitation.rows.values()),
       'agent.rl': agent.rl.tasks * agent.rl.group // agent.rl.updates_per_batch}
 
@@ -483,8 +483,8 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   sampler = GroupSampler(
       model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,
       max_tokens=c.max_tokens, max_prompt=c.max_prompt, temperature=c.temperature,
-      updates_per_batch=c.updates_per_batch, seed=config.seed, parts=c.parts,
-      correct_gap=c.correct_gap, whole_rows=c.whole_rows,
+      updates_per_batch=c.updates_per_batch, seed=config.seed, train_groups=c.train_groups,
+      parts=c.parts, correct_gap=c.correct_gap, whole_rows=c.whole_rows,
       # Read once more: the others are trained in place.
       reference_params=_start(config, workdir, 'rl', mesh)[0] if c.kl_weight else None)
 

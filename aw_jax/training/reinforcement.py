@@ -73,6 +73,9 @@ class GroupSampler(OnPolicyBatches):
     max_prompt: prompts are padded to it; fixes the compiled shape.
     temperature: of sampling.
     seed: of the sampling noise.
+    train_groups: how many groups of a batch are trained on, those whose rewards differ first; 0
+      for all. Where most groups agree, many are sampled for the few that teach, and the trainer
+      need not read the others. Their number is fixed, so that nothing is compiled anew.
     parts: of the prompts, sampled one after the other: the rewards of one are computed while the
       device samples the next, which pays where a judge is slow. Divides their number.
     correct_gap: whether the trainer reads the samples before the first update, so that what it and
@@ -91,6 +94,7 @@ class GroupSampler(OnPolicyBatches):
   temperature: float
   updates_per_batch: int
   seed: int
+  train_groups: int = 0
   parts: int = 1
   correct_gap: bool = False
   reference_params: Any = None
@@ -109,6 +113,8 @@ class GroupSampler(OnPolicyBatches):
     judged = [self._judge(part, *turn) for part, turn in zip(parts, turns, strict=True)]
     batch = {name: np.concatenate([part[name] for part, _ in judged]) for name in judged[0][0]}
     metrics = {name: float(np.mean([found[name] for _, found in judged])) for name in judged[0][1]}
+    if self.train_groups:
+      batch, metrics['informative_groups_left_out'] = _first_informative(batch, self.train_groups)
     readers = {'trainer_logprobs': params if self.correct_gap else None,
                'reference_logprobs': self.reference_params}
     read = functools.partial(_logprobs, Decoder(self.model), whole_rows=self.whole_rows)
@@ -143,6 +149,18 @@ class GroupSampler(OnPolicyBatches):
         'unfinished': float(1 - turn.stopped.mean()),
     }
     return batch, metrics
+
+
+def _first_informative(batch: dict[str, Any], count: int) -> tuple[dict[str, Any], float]:
+  """`count` groups, those of equal rewards last; the share of informative ones left out."""
+  groups = len(batch['weights'])
+  if count > groups:
+    raise BatchError(f'train_groups = {count} of a batch of {groups} prompts')
+  informative_groups = batch['weights'].any(axis=-1)
+  kept = np.argsort(~informative_groups, kind='stable')[:count]
+  left_out = informative_groups.sum() - informative_groups[kept].sum()
+  return ({name: rows[kept] for name, rows in batch.items()},
+          float(left_out / max(informative_groups.sum(), 1)))
 
 
 def compared(rewards_NxG: np.ndarray) -> dict[str, np.ndarray]:

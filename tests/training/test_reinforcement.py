@@ -98,6 +98,24 @@ def test_groups_of_equal_rewards_weigh_nothing(setting, config):
   assert metrics['zero_variance_groups'] == pytest.approx(2 / 3)
 
 
+def test_the_groups_that_teach_are_trained_on_first(setting, config):
+  def reward(texts, records):
+    return [float(i) if record['name'][-2:] in ('.9', '.1') else 1.0
+            for i, record in enumerate(records)]
+
+  whole, _ = setting.sampler()(0, state(config))
+  for count, expected, left_out in ((1, [1], 0.5), (2, [1, 2], 0.0), (3, [1, 2, 0], 0.0)):
+    sampler = setting.sampler(train_groups=count)
+    sampler.reward = reward
+    batch, metrics = sampler(0, state(config))
+    for name in ('prompts', 'completions', 'sampled_logprobs'):
+      np.testing.assert_array_equal(batch[name], whole[name][expected])
+    np.testing.assert_array_equal(batch['weights'].any(axis=1), [i > 0 for i in expected])
+    assert metrics['informative_groups_left_out'] == pytest.approx(left_out)
+  with pytest.raises(BatchError, match='train_groups = 4 of a batch of 3 prompts'):
+    setting.sampler(train_groups=4)(0, state(config))
+
+
 def test_parts_are_judged_in_order_and_sampled_apart(setting, config):
   setting.asked.clear()
   batch, metrics = setting.sampler(parts=3)(0, state(config))
