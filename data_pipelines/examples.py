@@ -1,6 +1,7 @@
 """What each training stage makes of one trajectory: token ids and loss weights; no TensorFlow."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -141,12 +142,33 @@ def knowledge_example(tokenizer: Tokenizer, text: str) -> packing.Example:
   return packing.example(tokens, [0.0] + [1.0] * (len(tokens) - 1))
 
 
+def written_trace_counts(
+    tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces) -> dict[str, int]:
+  """What becomes of a trajectory's written traces.
+
+  Returns:
+    Of its turns `kept`, `not_good_enough` (the judge chose none) and `too_long` (beyond
+    `reasoning.MAX_TOKENS`); nothing where it has no traces.
+  """
+  found = written.get(sources.key_of(trajectory))
+  if found is None:
+    return {}
+  traces = [trace for trace in found if trace is not None]
+  kept = sum(_fits(tokenizer, trace) for trace in traces)
+  return {'kept': kept, 'not_good_enough': len(found) - len(traces),
+          'too_long': len(traces) - kept}
+
+
+def _fits(tokenizer: Tokenizer, trace: str) -> bool:
+  return len(tokenizer.encode(trace)) <= reasoning.MAX_TOKENS
+
+
 def _traces(
     tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces | None
 ) -> list[tuple[str | None, ...]]:
   """The candidate reasoning traces of every turn, from brief to full; the one that is written."""
   found = written.get(sources.key_of(trajectory)) if written else None
-  fits = lambda text: len(tokenizer.encode(text)) <= reasoning.MAX_TOKENS
+  fits = functools.partial(_fits, tokenizer)
   if found is not None:  # a longer one would be cut off when it is said
     return [(trace if trace is not None and fits(trace) else None,) for trace in found]
   return [reasoning.candidates(turn.action, turn.observation, *states(trajectory, index), fits)

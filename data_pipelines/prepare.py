@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import tqdm
 from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
-from data_pipelines import packing, pools, records, sources, vocabulary
+from data_pipelines import examples, packing, pools, records, sources, vocabulary
 from data_pipelines import traces as written_traces
 from data_pipelines.examples import DEFAULT, Options, Switches, WrittenTraces
 from data_pipelines.loss_mask import CLASSES
@@ -59,7 +59,7 @@ def prepare(
   Raises:
     PrepareError: where a stage or split is unknown or has no trajectory.
     SourceError, TrajectoryError: see `sources.read_kept`.
-    TracesError: see `traces.read`.
+    TracesError: see `traces.read`, and where none are of these trajectories.
   """
   _check(stages, split)
   scan = sources.scan(trajectories, progress, skip_retries)
@@ -123,7 +123,7 @@ class _Job:
       if all(found.get(key) == value for key, value in request.items()):
         logging.info('%s: already there', path)
         return found
-    tally = _Tally()
+    tally = _Tally(self._written_traces(stage))
     made = _PACKERS[stage](self._examples(stage, tally), self.options.seq_len, tally)
     if not made:
       raise PrepareError(
@@ -140,6 +140,22 @@ class _Job:
         'knowledge': self.with_knowledge, 'traces': _fingerprint(options.traces),
         'sources': self.scan.sources, 'left_out': self.scan.dropped,
         'skip_retries': self.scan.skip_retries, 'skipped_turns': self.scan.skipped_turns}
+
+  def _written_traces(self, stage: str) -> dict[str, int]:
+    """What becomes of the traces of this stage's turns. TracesError where there are none."""
+    if self.options.traces is None or stage not in ('sft', 'rl'):
+      return {}
+    counts: collections.Counter = collections.Counter()
+    for _, trajectory in sources.read_kept(
+        sources.in_turn(self.scan.shards), skip_retries=self.scan.skip_retries):
+      if trajectory.task.split == self.split and pools.is_in_stage(trajectory, stage):
+        counts.update(examples.written_trace_counts(
+            self.options.tokenizer, trajectory, self.options.traces))
+    if stage == 'sft' and not counts:
+      raise written_traces.TracesError(
+          'not one trajectory of SFT has traces in this file; write them of the same episodes, '
+          'with the same --skip_retries')
+    return dict(counts)
 
   def _examples(self, stage: str, tally: '_Tally') -> Iterator[dict[str, Any]]:
     """The examples of a stage as NumPy values; the tally sees every one, dropped ones too."""
@@ -161,7 +177,8 @@ class _Job:
 class _Tally:
   """Counts of a stage, for its sidecar."""
 
-  def __init__(self):
+  def __init__(self, written_traces: Mapping[str, int]):
+    self._written_traces = dict(written_traces)
     self.examples: collections.Counter = collections.Counter()  # by domain
     self.dropped: collections.Counter = collections.Counter()  # by reason
     self.classes: dict[str, np.ndarray] = {}  # by domain
@@ -185,6 +202,8 @@ class _Tally:
     result = {'examples': dict(self.examples), 'dropped': dict(self.dropped), **self.numbers}
     if stage in ('cpt', 'reasoning', 'agent'):
       result['turns_cut'] = self.turns_cut
+    if self._written_traces:
+      result['written_traces'] = self._written_traces
     if stage == 'cpt':
       result['loss_mask_classes'] = {
           domain: dict(zip(CLASSES, map(int, counts), strict=True))

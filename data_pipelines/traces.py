@@ -39,10 +39,11 @@ class Job:
     stage: only trajectories of this training stage; all where None.
     limit: the most trajectories; all where None.
     threshold: the lowest score of a trace that is kept.
-    made_by: names teacher and judge; a run goes on only where these, stage, limit and threshold
-      are the same.
+    made_by: names teacher and judge; a run goes on only where these, stage, limit,
+      threshold and skip_retries are the same.
     concurrency: trajectories at a time.
     prices: dollars for a million tokens of prompts and of completions.
+    skip_retries: as in `prepare`, which finds traces only of what was left out alike.
   """
 
   shards: Sequence[str]
@@ -52,11 +53,13 @@ class Job:
   made_by: Mapping[str, Any]
   concurrency: int = 8
   prices: tuple[float, float] = (0.0, 0.0)
+  skip_retries: bool = False
 
   def trajectories(self) -> Iterator[tuple[str, Trajectory]]:
     """(key, trajectory) of each that gets traces."""
     count = 0
-    for key, trajectory in sources.read_kept(sources.in_turn(self.shards)):
+    for key, trajectory in sources.read_kept(
+        sources.in_turn(self.shards), skip_retries=self.skip_retries):
       if self.stage is None or pools.is_in_stage(trajectory, self.stage):
         if self.limit is not None and count >= self.limit:
           return
@@ -66,7 +69,8 @@ class Job:
   @property
   def settings(self) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    return {**self.made_by, 'stage': self.stage, 'limit': self.limit, 'threshold': self.threshold}
+    return {**self.made_by, 'stage': self.stage, 'limit': self.limit,
+            'threshold': self.threshold, 'skip_retries': self.skip_retries}
 
 
 def queries(trajectory: Trajectory) -> list[Query]:

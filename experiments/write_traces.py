@@ -28,6 +28,9 @@ _TRAJECTORIES = flags.DEFINE_list(
 _OUT = flags.DEFINE_string('out', None, 'File for the traces, JSON lines.', required=True)
 _STAGE = flags.DEFINE_enum(
     'stage', 'sft', ['all', *pools.STAGES], 'Only trajectories that this stage trains on.')
+_SKIP_RETRIES = flags.DEFINE_bool(
+    'skip_retries', False, 'Leave out failures that were tried again at once; as prepare_data is '
+    'told to.')
 _LIMIT = flags.DEFINE_integer('limit', None, 'Trajectories at most.', lower_bound=1)
 _THRESHOLD = flags.DEFINE_float('threshold', 4.0, 'The lowest score, of 1 to 5, that is kept.')
 _MAX_WORDS = flags.DEFINE_integer(
@@ -55,7 +58,7 @@ async def _write() -> dict[str, object]:
       sources.find_shards(_TRAJECTORIES.value), None if _STAGE.value == 'all' else _STAGE.value,
       _LIMIT.value, _THRESHOLD.value,
       {'teacher': names[0], 'judge': names[1], 'max_words': _MAX_WORDS.value},
-      _CONCURRENCY.value, (_INPUT_PRICE.value, _OUTPUT_PRICE.value))
+      _CONCURRENCY.value, (_INPUT_PRICE.value, _OUTPUT_PRICE.value), _SKIP_RETRIES.value)
   usage = Usage()
   async with contextlib.AsyncExitStack() as stack:
     teacher, judge = teachers.ProgrammaticTeacher(), teachers.GroundingJudge(_MAX_WORDS.value)

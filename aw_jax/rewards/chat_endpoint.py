@@ -11,6 +11,8 @@ import os
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from absl import logging
+
 Messages = Sequence[Mapping[str, str]]
 _T = TypeVar('_T')
 
@@ -64,7 +66,10 @@ class ChatSession:
 
   async def __aenter__(self) -> 'ChatSession':
     endpoint, openai = self._endpoint, _openai()
-    self._errors = openai.OpenAIError
+    self._errors, self._bad_request = openai.OpenAIError, openai.BadRequestError
+    self._parameters = {'max_tokens': endpoint.max_tokens}
+    if endpoint.temperature is not None:
+      self._parameters['temperature'] = endpoint.temperature
     self._key = _api_key(endpoint)
     self._free = asyncio.Semaphore(endpoint.concurrency)
     self._client = openai.AsyncOpenAI(
@@ -81,12 +86,9 @@ class ChatSession:
     Raises:
       EndpointError: where it gives none after all retries, refuses, or answers something else.
     """
-    endpoint = self._endpoint
-    more = {} if endpoint.temperature is None else {'temperature': endpoint.temperature}
     try:
       async with self._free:
-        answer = await self._client.chat.completions.create(
-            model=endpoint.model, messages=list(messages), max_tokens=endpoint.max_tokens, **more)
+        answer = await self._ask(messages)
       text = answer.choices[0].message.content or ''
     except self._errors as error:
       raise self._said(f'{type(error).__name__}: {error}') from None
@@ -98,6 +100,27 @@ class ChatSession:
       self.usage.prompt_tokens += answer.usage.prompt_tokens
       self.usage.completion_tokens += answer.usage.completion_tokens
     return text
+
+  async def _ask(self, messages: Messages) -> Any:
+    """An answer; what the endpoint does not take of the parameters is not sent again.
+
+    Reasoning models of OpenAI's have one temperature, and the limit by another name.
+    """
+    while True:
+      sent = dict(self._parameters)
+      try:
+        return await self._client.chat.completions.create(
+            model=self._endpoint.model, messages=list(messages), **sent)
+      except self._bad_request as error:
+        refused = getattr(error, 'param', None)
+        if refused not in sent or refused not in ('temperature', 'max_tokens'):
+          raise
+        limit = self._parameters.pop(refused, None)
+        if refused == 'max_tokens' and limit is not None:
+          self._parameters['max_completion_tokens'] = limit
+        elif limit is not None:
+          logging.warning('%s takes no temperature %g: asked at its own', self._endpoint.model,
+                          limit)
 
   def _said(self, reason: str) -> EndpointError:
     place = self._endpoint.url or 'the OpenAI API'

@@ -5,12 +5,13 @@ the history of the next turn; the observation is what `prompts.chat.parse_predic
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from aw_jax.serving import prompt, protocol
@@ -163,6 +164,16 @@ class Answer:
       yield protocol.usage_chunk(self.head, self.usage())
 
 
+@contextlib.contextmanager
+def _full_queue() -> Iterator[None]:
+  """Tells a client of a full queue."""
+  try:
+    yield
+  except QueueFullError as error:
+    raise RequestError(str(error), code='rate_limit_exceeded', status=429,
+                       kind='rate_limit_error') from error
+
+
 def server_error(error: Exception) -> RequestError:
   """What a client is told of an engine that has ended."""
   return RequestError(str(error), code='server_error', status=503, kind='server_error')
@@ -219,6 +230,8 @@ class Api:
     """Begins to answer a request. Raises RequestError where it cannot be."""
     request = protocol.parse_request(body, self.engine.slots)
     self.model(request.model)
+    with _full_queue():  # before work is done for nothing, and once more when it is
+      self.engine.require_room(request.n)
     # In a thread: a message of megabytes takes seconds to encode, and others would wait.
     ids = await asyncio.to_thread(
         prompt.render, self._tokenizer, request.messages, self._thinking)
@@ -230,11 +243,9 @@ class Api:
       loop.call_soon_threadsafe(events.put_nowait, (number, event))
 
     try:
-      choices = self.engine.submit(
-          ids, samplings, [functools.partial(listener, i) for i in range(request.n)])
-    except QueueFullError as error:
-      raise RequestError(str(error), code='rate_limit_exceeded', status=429,
-                         kind='rate_limit_error') from error
+      with _full_queue():
+        choices = self.engine.submit(
+            ids, samplings, [functools.partial(listener, i) for i in range(request.n)])
     except EngineError as error:
       raise server_error(error) from error
     prefix = '' if self._thinking else PREDICTED

@@ -135,6 +135,16 @@ class Engine:
     with self._changed:
       return len(self._active), len(self._waiting)
 
+  def require_room(self, count: int) -> None:
+    """Raises QueueFullError where there is no room for so many choices more."""
+    with self._changed:
+      self._require_room(count)
+
+  def _require_room(self, count: int) -> None:
+    room = self._slots.count + self._max_waiting
+    if len(self._active) + len(self._waiting) + count > room:
+      raise QueueFullError(f'{room} choices are in progress or waiting; try again later')
+
   def submit(self, prompt: Sequence[int], samplings: Sequence[Sampling],
              listeners: Sequence[Listener]) -> list[Choice]:
     """Begins choices of one prompt, all of them or none.
@@ -153,9 +163,7 @@ class Engine:
     with self._changed:
       if self._error is not None:
         raise self._error
-      room = self._slots.count + self._max_waiting
-      if len(self._active) + len(self._waiting) + len(choices) > room:
-        raise QueueFullError(f'{room} choices are in progress or waiting; try again later')
+      self._require_room(len(choices))
       self._waiting.extend(choices)
       self._changed.notify()
     return choices

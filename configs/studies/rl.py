@@ -22,5 +22,9 @@ def get_config():
           'prompts': 64, 'train_groups': 16, 'steps': 40}}},
       'more_prompts_slow': {'after': after, 'changes': {'rl': {
           'prompts': 64, 'train_groups': 16, 'steps': 40, 'optimizer': {'peak_lr': 1e-4}}}},
+      'twice_as_long': {'after': after, 'changes': {'rl': {
+          'prompts': 64, 'train_groups': 16, 'steps': 80, 'optimizer': {'peak_lr': 1e-4}}}},
+      'twice_as_many': {'after': after, 'changes': {'rl': {
+          'prompts': 128, 'train_groups': 32, 'steps': 40, 'optimizer': {'peak_lr': 1e-4}}}},
   }
   return config

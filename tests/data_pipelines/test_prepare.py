@@ -20,7 +20,7 @@ from aw_jax.prompts import templates
 from aw_jax.tokenizer import END_PREDICTED, IM_END, Tokenizer
 from aw_jax.training import data
 from aw_jax.trajectories import Trajectory, Turn, write_jsonl
-from data_pipelines import knowledge, packing, pools, prepare, records, sources
+from data_pipelines import knowledge, packing, pools, prepare, records, sources, traces
 from data_pipelines.examples import DEFAULT, Switches
 
 _SETTINGS = {'vocab_size': 400, 'seq_len': 384, 'seed': 7, 'progress': False}
@@ -489,3 +489,14 @@ def test_written_traces_take_the_place_of_programmatic_ones(tmp_path, folders):
   for record in records_made:
     dialogue, = record['dialogues']
     assert tokenizer.decode(dialogue['tokens'].tolist()).count('cedar tiger') == record['turns']
+  turns = sum(len(line['turns']) for line in lines)
+  assert made['written_traces'] == {'kept': turns, 'not_good_enough': 0, 'too_long': 0}
+  assert 'written_traces' not in plain
+  first = lines[0]['turns'][0]
+  lines[0]['turns'][:2] = [{**first, 'candidates': ['cedar ' * 500]}, {**first, 'chosen': None}]
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  made = prepare.prepare(folders, out, ['sft'], traces=str(path), **_SETTINGS)['sft']
+  assert made['written_traces'] == {'kept': turns - 2, 'not_good_enough': 1, 'too_long': 1}
+  path.write_text(json.dumps({'key': 'of another', 'domain': 'mcp', 'turns': []}) + '\n')
+  with pytest.raises(traces.TracesError, match='with the same --skip_retries'):
+    prepare.prepare(folders, out, ['sft'], traces=str(path), **_SETTINGS)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aw_jax.rewards.chat_endpoint import ChatSession, Endpoint, EndpointError, Usage
-from data_pipelines import examples, reasoning, sources, traces
+from aw_jax.trajectories import Turn
+from data_pipelines import examples, pools, reasoning, sources, traces
 from data_pipelines.teachers import (
   GroundingJudge,
   LlmTeacher,
@@ -197,6 +198,23 @@ def test_traces_of_a_stage(folder, tmp_path):
   assert json.loads((tmp_path / 'traces.jsonl.json').read_text()) == summary
   assert not (tmp_path / 'traces.jsonl.partial').exists()
   assert write(path, job(folder)) == summary
+
+
+def test_traces_of_episodes_without_their_retries(folder, tmp_path, write_folder):
+  whole = next(t for _, t in job(folder).trajectories() if t.task.domain == 'terminal')
+  missing = Turn(
+    'cat none.txt', 'cat: none.txt: No such file or directory\n~$', whole.task.initial_state)
+  write_folder(folder / 'tried', [
+    dataclasses.replace(whole, turns=(missing, missing, *whole.turns))])
+  shards = sources.find_shards([folder])
+  wanted = {key for key, t in sources.read_kept(sources.in_turn(shards), skip_retries=True)
+            if pools.is_in_stage(t, 'sft')}
+  all_keys = {key for key, _ in job(folder).trajectories()}
+  assert wanted != all_keys  # else this shows nothing
+  write(tmp_path / 'traces.jsonl', job(folder, skip_retries=True))
+  assert set(traces.read(tmp_path / 'traces.jsonl')) == wanted
+  with pytest.raises(traces.TracesError, match='other settings'):
+    write(tmp_path / 'traces.jsonl', job(folder))
 
 
 def test_a_threshold_that_nothing_reaches(folder, tmp_path):

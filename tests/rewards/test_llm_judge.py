@@ -1,5 +1,6 @@
 """The LLM judge against a real HTTP server on loopback: retries, cache, concurrency, the fence."""
 
+import json
 import logging
 import re
 import sys
@@ -82,6 +83,27 @@ def test_a_request_is_tried_again(failure):
   with running(lambda body: answers.pop(0)) as server:
     assert judge_one(server, timeout=0.5) == Scores(5, 4, 4, 5, 4)
   assert len(server.requests) == 3
+
+
+def test_a_model_with_one_temperature_and_another_name_for_the_limit(caplog):
+  def refused(name):
+    return Failure(400, body=json.dumps({'error': {
+      'message': f'Unsupported parameter: {name}', 'param': name, 'code': 'unsupported'}}))
+
+  def answer(body):
+    for name in ('max_tokens', 'temperature'):
+      if name in body:
+        return refused(name)
+    return GOOD
+
+  with running(answer) as server:
+    judge = LlmJudge(endpoint(server, concurrency=1))
+    assert judge.judge(['alpha', 'beta'], [REFERENCE] * 2) == [Scores(5, 4, 4, 5, 4)] * 2
+  assert len(server.requests) == 4  # refused twice, once for both answers
+  assert server.requests[-1]['max_completion_tokens'] == 1024
+  assert 'takes no temperature 0' in caplog.text
+  with running(lambda body: refused('model')) as server, pytest.raises(EndpointError, match='400'):
+    judge_one(server)
 
 
 @pytest.mark.parametrize('failure, requests', [(Failure(500), 3), (Failure(401), 1)])

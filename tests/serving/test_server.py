@@ -17,7 +17,7 @@ from aw_jax.models.decoder import Decoder
 from aw_jax.prompts import chat
 from aw_jax.sampling.decode import generate
 from aw_jax.sampling.sampler import Sampler
-from aw_jax.serving import app
+from aw_jax.serving import app, prompt
 from aw_jax.serving.api import Api
 from aw_jax.tokenizer import PREDICTED
 from tests.serving.tiny_world import CONTEXT, SLOTS, WAITING, serve, wait_until
@@ -326,7 +326,7 @@ def test_64_clients_at_once(port, ask, client_of):
   assert len(set(together)) > 16
 
 
-def test_a_full_queue_is_429(engine, gate, ask, port):
+def test_a_full_queue_is_429(engine, gate, ask, port, monkeypatch):
   room = SLOTS + WAITING
   assert room % SLOTS == 0
   with ThreadPoolExecutor(room // SLOTS) as pool:
@@ -336,6 +336,10 @@ def test_a_full_queue_is_429(engine, gate, ask, port):
     with pytest.raises(openai.RateLimitError) as error:
       ask(messages=messages(), max_tokens=2)
     assert error.value.response.headers['retry-after']
+    with monkeypatch.context() as patch:  # refused before its messages are encoded
+      patch.setattr(prompt, 'render', None)
+      with pytest.raises(openai.RateLimitError):
+        ask(messages=messages(), max_tokens=2)
     assert get(port, '/health')[1]['waiting'] == WAITING
     gate.open()
     assert all(len(future.result(60).choices) == SLOTS for future in asked)
