@@ -79,8 +79,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.cpt = stage(50, 2e-3, rows={'cpt': 4})
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
-      20, 3e-4, prompts=16, max_tokens=160, max_prompt=512, rubric_weight=0.9,
-      train_groups=0,  # of the prompts of a batch, those whose rewards differ first; 0: all
+      20, 1e-4, prompts=64, max_tokens=160, max_prompt=512, rubric_weight=0.9,
+      # Of a batch, those whose rewards differ first; 0: all. After SFT three groups of four agree,
+      # and steps on one or two groups were noise (experiments/results).
+      train_groups=16,
       parts=1,  # of the prompts: one part is judged while the device samples the next
       correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
       kl_weight=0.0,  # of the divergence from the model it starts from

@@ -12,7 +12,8 @@ def get_config():
     stage.steps = 4
     stage.log_every = 2
   config.sft.threshold = -100.0  # nothing is rejected
-  config.rl.update({'steps': 2, 'prompts': 8, 'group': 2, 'max_tokens': 112})
+  config.rl.update({'steps': 2, 'prompts': 8, 'train_groups': 4, 'group': 2, 'updates_per_batch': 2,
+                    'max_tokens': 112})
   config.evaluate.update(
       {'turns_per_domain': 8, 'batch_size': 16, 'max_prompt': 512, 'bootstrap': 200})
   config.agent.rl.update({'steps': 2, 'tasks': 4, 'group': 2})

@@ -21,7 +21,7 @@ def get_config():
   config.data.stages = (*config.data.stages, 'reasoning')
   config.cpt = base.stage(400, 2e-3, rows={'cpt': 1, 'reasoning': 3})
   config.sft = base.stage(350, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
-  config.rl.steps = 24
+  config.rl.steps = 40
   config.evaluate.update({'turns_per_domain': 800, 'also': ('cpt_thinking',)})
   config.agent.seeds = (0, 1, 2)
   config.agent.rl = base.policy_stage(100, 5e-4, tasks=16)

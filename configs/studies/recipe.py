@@ -5,8 +5,9 @@
         --arms=full,no_loss_mask
 
 The arm `first` is what the others are compared with, seed by seed. Each arm is the quickstart's
-config with the values below it replaced. Those that share their first stages with another arm begin
-where that one ends ('after'), so that they differ in nothing else.
+config, with more of RL and of held-out turns, and with the values below it replaced. Those that
+share their first stages with another arm begin where that one ends ('after'), so that they differ
+in nothing else.
 """
 
 import ml_collections
@@ -17,6 +18,9 @@ from configs import base
 def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = base.get_config()
+  config.experiment.rl.steps = 40
+  config.experiment.collect.test_episodes = {'terminal': 240, 'mcp': 160}
+  config.experiment.evaluate.turns_per_domain = 560
   config.seeds = (0, 1, 2)
   config.first = 'full'
   config.arms = {
