@@ -42,8 +42,8 @@ def pod(config, chips: int, cpt_rows: int, expert: int, rollout_expert: int, pro
   prompts = chips // prompt_chips  # of a step
   config.rl.mesh.update({'fsdp': prompts})
   config.rl.update({
-      'prompts': config.rl.updates_per_batch * prompts, 'train_groups': 0, 'group': 8, 'max_prompt': 131_072,
-      'max_tokens': max_tokens, 'whole_rows': True})
+      'prompts': config.rl.updates_per_batch * prompts, 'train_groups': 0, 'group': 8,
+      'max_prompt': 131_072, 'max_tokens': max_tokens, 'whole_rows': True})
   config.agent.rl.mesh = {
       'data': 1, 'fsdp': chips // (2 * rollout_expert), 'context': 1, 'expert': rollout_expert,
       'tensor': 2}
