@@ -17,6 +17,7 @@ from aw_jax.rewards.rubric import DIMENSIONS
 
 METRICS = {'exact_match': 'exact match', 'changed_state_exact_match': 'changed-state exact match',
            'rubric': 'rubric'}
+ALL = 'all'  # of the domains
 Row = dict[str, Any]
 
 
@@ -31,7 +32,8 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
     Rows with `arm`, `stage`, `domain`, `metric`; `value`, the mean over seeds with Student's
     interval; `difference` from the same stage of the first arm, paired by seed, None for itself and
     where it has no such stage; `gain` over the stage before, paired by seed, None for the first.
-    `rubric` is the mean of the five dimensions, 0 to 100. What a seed has no turns for is null.
+    `rubric` is the mean of the five dimensions, 0 to 100. Where there are several domains, one
+    more, `ALL`, is their mean in each seed. What a seed has no turns for is null.
   """
   arms = list(dict.fromkeys(arm for arm, _ in runs))
   rows = []
@@ -39,10 +41,11 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
     seeds = [seed for other, seed in runs if other == arm]
     stages = list(runs[arm, seeds[0]])
     for index, stage in enumerate(stages):
-      for domain in runs[arm, seeds[0]][stage]['domains']:
+      domains = list(runs[arm, seeds[0]][stage]['domains'])
+      for domain in domains + [ALL] * (len(domains) > 1):
         for metric in METRICS:
           def values(arm, stage, domain=domain, metric=metric, seeds=seeds):
-            return [_value(runs[arm, seed][stage]['domains'][domain], metric) for seed in seeds]
+            return [_value(runs[arm, seed][stage]['domains'], domain, metric) for seed in seeds]
 
           own = values(arm, stage)
           comparable = arm != first and all(stage in runs.get((first, s), {}) for s in seeds)
@@ -54,7 +57,10 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
   return rows
 
 
-def _value(metrics: Mapping[str, Any], metric: str) -> float:
+def _value(domains: Mapping[str, Mapping[str, Any]], domain: str, metric: str) -> float:
+  if domain == ALL:
+    return sum(_value(domains, one, metric) for one in domains) / len(domains)
+  metrics = domains[domain]
   if metric == 'rubric':
     return sum(metrics[name]['mean'] for name in DIMENSIONS) / len(DIMENSIONS)
   mean = metrics[metric]['mean']

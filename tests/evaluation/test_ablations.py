@@ -48,6 +48,20 @@ def test_means_and_paired_differences_over_seeds():
   assert last['difference'] is None and last['value'] == student([12, 22, 32])
 
 
+def test_all_domains_together_are_their_mean_in_each_seed():
+  found = runs()
+  for (_, seed), stages in found.items():
+    for entry in stages.values():
+      metrics = entry['domains']['terminal']
+      entry['domains']['mcp'] = {
+        name: {'mean': value['mean'] / (seed + 1)} for name, value in metrics.items()}
+  table = ablations.summarise(found, 'full')
+  assert len(table) == 4 * 3 * 3
+  together = row(table, arm='full', stage='sft', domain='all', metric='exact_match')
+  assert together['value'] == student([60, (80 + 40) / 2, (70 + 70 / 3) / 2])
+  assert together['gain'] == student([10, (20 + 10) / 2, 0])
+
+
 def test_a_table_and_a_figure_for_people():
   table = ablations.summarise(runs(), 'full')
   text = ablations.as_markdown(table)
