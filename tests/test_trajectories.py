@@ -1,5 +1,7 @@
 """The schema's files: nothing is lost on the way, and what is wrong is named."""
 
+import contextlib
+import copy
 import json
 import os
 import random
@@ -167,6 +169,75 @@ def test_file_of_another_domain(tmp_path):
 def test_any_json_reads_or_is_refused(value):
   with pytest.raises(TrajectoryError):
     trajectories.from_json(value)
+
+
+def places(value, at=()):
+  """Every place in nested JSON, the whole first."""
+  yield at
+  inner = value.items() if isinstance(value, dict) else enumerate(
+    value) if isinstance(value, list) else ()
+  for key, below in inner:
+    yield from places(below, (*at, key))
+
+
+def holds(read, written) -> bool:
+  """Whether all that was written was read; fields that may be missing have their defaults."""
+  if isinstance(written, dict) and isinstance(read, dict):
+    return all(key in read and holds(read[key], value) for key, value in written.items())
+  if isinstance(written, list) and isinstance(read, list):
+    return len(read) == len(written) and all(map(holds, read, written))
+  return type(read) is type(written) and read == written
+
+
+def edited(draw: random.Random):
+  """A record with a few of its values replaced, taken out or added to."""
+  record = json.loads(json.dumps(trajectories.to_json(example())))
+  others = (None, True, 0, -1, 2.5, 10**30, '', 'test', 'héllo', '\ud800', [], [[0, 1]], {},
+            {'a': 1})
+  for _ in range(draw.randint(1, 3)):
+    *above, key = draw.choice([place for place in places(record) if place])
+    target = record
+    for step in above:
+      target = target[step]
+    kind, other = draw.randrange(3), copy.deepcopy(draw.choice(others))
+    if kind == 0:
+      target[key] = other
+    elif kind == 1:
+      del target[key]
+    elif isinstance(target, dict):
+      target[draw.choice(('reward', 'note', key))] = other
+    else:
+      target.insert(key, other)
+    if not any(place for place in places(record)):
+      break
+  return record
+
+
+@hypothesis.given(st.integers(0, 2**32))
+@hypothesis.settings(max_examples=1000)
+def test_a_damaged_record_is_read_whole_or_refused_by_name(tmp_path_factory, seed):
+  """Ten records a seed: what is read has all that was written, and nothing else is an error."""
+  path = tmp_path_factory.getbasetemp() / 'damaged.jsonl'
+  draw = random.Random(seed)
+  for _ in range(10):
+    record = edited(draw)
+    write_records(path, record)
+    try:
+      found, = trajectories.read_jsonl(path)
+    except TrajectoryError as error:
+      assert str(error).startswith(f'{path}:1') and '\n' not in str(error)
+    else:
+      assert holds(json.loads(json.dumps(trajectories.to_json(found))), record)
+
+
+def test_some_damaged_records_are_right():
+  """Else nothing but refusals was looked at."""
+  draw, right = random.Random(0), 0
+  for _ in range(500):
+    with contextlib.suppress(TrajectoryError):
+      trajectories.from_json(edited(draw))
+      right += 1
+  assert 25 < right < 475
 
 
 def test_verifier_compares_stripped_text():
