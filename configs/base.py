@@ -95,7 +95,9 @@ def get_config() -> ml_collections.ConfigDict:
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing
       'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
       'max_prompt': 1024, 'bootstrap': 1000,
-      'also': (),  # ('cpt_thinking',): after CPT too, with thinking allowed
+      # 'cpt_thinking': after CPT too, with thinking allowed. 'sft_sampled', 'rl_sampled': at
+      # temperature 1, which is what RL trains, beside greedily.
+      'also': (),
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'
   config.agent = ml_collections.ConfigDict({

@@ -61,10 +61,15 @@ def run_directory(workdir: str, arm: str, seed: int) -> str:
 
 
 def run(study: ml_collections.ConfigDict, workdir: str, arm: str, seed: int) -> dict[str, Any]:
-  """One arm with one seed, as far as it is not done. Returns stage -> `measures.measure_stage`."""
+  """One arm with one seed, as far as it is not done.
+
+  Returns:
+    For each stage, and for what `config.evaluate.also` names of them, `measures.measure_stage`.
+  """
   config, directory = arm_config(study, arm, seed), run_directory(workdir, arm, seed)
   stages.require_even_batches(config)
   stages.require_known_stages(config)
+  measures.require_known(config)
   stages.claim_workdir(config, directory)
   _share(os.path.join(workdir, 'episodes', str(seed)), os.path.join(directory, 'trajectories'))
   source, shared = _shared_stages(study, workdir, arm, seed)
@@ -72,12 +77,15 @@ def run(study: ml_collections.ConfigDict, workdir: str, arm: str, seed: int) -> 
     _share(os.path.join(source, name), os.path.join(directory, name))
   stages.collect(config, directory)
   stages.prepare(config, directory)
-  found = {}
   for stage in config.stages:
     if stage not in shared:
       stages.train_stage(config, directory, stage, stages.tensorboard_writers)
-    found[stage] = measures.measure_stage(
-        config, source if stage in shared else directory, stage)
+  found = {}
+  for name in (*config.stages, *config.evaluate.also):
+    stage = measures.Measure.of(config, name).stage
+    if stage in config.stages:
+      found[name] = measures.measure_stage(
+          config, source if stage in shared else directory, name)
   return found
 
 

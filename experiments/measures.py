@@ -49,7 +49,7 @@ def system_prompt(config, example: TurnExample, stage: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-  """A model's greedy answers to turns, and what is needed to score the true ones.
+  """A model's answers to turns, and what is needed to score the true ones.
 
   Attributes:
     texts: the observations; None where an answer had no valid form.
@@ -61,27 +61,81 @@ class Answers:
   contexts: list[list[int]]
 
 
-def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, stage: str,
-           thinking: bool, examples: Sequence[TurnExample]) -> Answers:
-  """Lets a stage's model answer turns; whether it may think first is given."""
-  c = config.evaluate
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """Which stage's model is measured, and how it answers.
+
+  Attributes:
+    stage: of the world model.
+    thinking: whether it may think first.
+    sampled: whether a turn is answered at temperature 1 instead of greedily; what it noted of the
+      turns before is greedy.
+  """
+
+  stage: str
+  thinking: bool
+  sampled: bool
+
+  @classmethod
+  def of(cls, config, name: str) -> 'Measure':
+    """What a name stands for. Raises StageError for one that stands for nothing.
+
+    Args:
+      config: the whole config.
+      name: the stage; '{stage}_sampled'; or 'cpt_thinking': CPT, which was not taught to think,
+        allowed to all the same. The base checkpoint has seen thinking, so that this is what SFT is
+        to be compared with. SFT and RL think unless `config.data.thinking` is off.
+    """
+    stage, _, how = name.partition('_')
+    known = {*stages.WORLD_MODEL_STAGES, _THINKING,
+             *(f'{stage}_sampled' for stage in stages.WORLD_MODEL_STAGES)}
+    if name not in known:
+      raise stages.StageError(
+          f'config.evaluate.also: {name!r} is neither {_THINKING!r} nor one of '
+          f'{", ".join(f"{stage}_sampled" for stage in stages.WORLD_MODEL_STAGES)}')
+    thinking = name == _THINKING or (stage != 'cpt' and config.data.thinking)
+    return cls(stage, thinking, how == 'sampled')
+
+
+_THINKING = 'cpt_thinking'
+
+
+def require_known(config) -> None:
+  """Raises StageError where `config.evaluate.also` names what cannot be measured."""
+  for name in config.evaluate.also:
+    Measure.of(config, name)
+
+
+def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, measure: Measure,
+           examples: Sequence[TurnExample]) -> Answers:
+  """Lets a stage's model answer turns."""
+  c, stage = config.evaluate, measure.stage
   sampler = Sampler(model, params, tokenizer, c.batch_size, max_prompt=c.max_prompt)
-  world_model = WorldModel(
-      sampler, thinking=thinking, max_tokens=c.max_tokens, max_thinking=c.max_thinking)
+  world_model = WorldModel(sampler, thinking=measure.thinking, max_tokens=c.max_tokens,
+                           max_thinking=c.max_thinking)
   longest = {example.trajectory: example for example in examples}  # whose turns are in order
   episodes = [(system_prompt(config, e, stage), (*e.history, (e.action, e.observation)))
               for e in longest.values()]
   followed = dict(zip(longest, world_model.follow(episodes, f'{stage}: predict'), strict=True))
-  texts, contexts = [], []
+  queries, predictions = [], []
   for example in examples:
     *past, prediction = followed[example.trajectory][:example.turn_index]
-    thoughts = tuple(p.thinking for p in past)
-    prompt = world_model.prompt(
-        Query(system_prompt(config, example, stage), example.history, example.action, thoughts))
-    opened = [tokenizer.special(PREDICTED)] * world_model.thinking  # else the prompt ends with it
-    texts.append(prediction.text)
-    contexts.append([*prompt, *chat.thought(tokenizer, prediction.thinking), *opened])
-  return Answers(texts, contexts)
+    queries.append(Query(system_prompt(config, example, stage), example.history, example.action,
+                         tuple(p.thinking for p in past)))
+    predictions.append(prediction)
+  prompts = [world_model.prompt(query) for query in queries]
+  if measure.sampled:
+    fitting = [i for i, prompt in enumerate(prompts) if len(prompt) <= c.max_prompt]
+    sampled = world_model.predict_batch(
+        [queries[i] for i in fitting], temperature=1.0, seed=config.seed,
+        progress=f'{stage}: sample')
+    for i, (prediction,) in zip(fitting, sampled, strict=True):
+      predictions[i] = prediction
+  opened = [tokenizer.special(PREDICTED)] * world_model.thinking  # else the prompt ends with it
+  return Answers(
+      [prediction.text for prediction in predictions],
+      [[*prompt, *chat.thought(tokenizer, prediction.thinking), *opened]
+       for prompt, prediction in zip(prompts, predictions, strict=True)])
 
 
 def nll(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, answers: Answers,
@@ -122,21 +176,18 @@ def measure_stage(config, workdir: str, name: str) -> dict[str, Any]:
   Args:
     config: the whole config.
     workdir: where the stage was trained.
-    name: the stage, or 'cpt_thinking': CPT, which was not taught to think, allowed to all the same.
-      The base checkpoint has seen thinking, so that this is what SFT is to be compared with. SFT
-      and RL think unless `config.data.thinking` is off.
+    name: see `Measure.of`.
   """
-  stage = name.removesuffix('_thinking')
-  thinking = name == 'cpt_thinking' or (name != 'cpt' and config.data.thinking)
+  measure = Measure.of(config, name)
 
   def compute():
-    params, model, tokenizer = load_params(os.path.join(workdir, stage))
+    params, model, tokenizer = load_params(os.path.join(workdir, measure.stage))
     examples = held_out_examples(config, workdir)
-    answers = answer(config, params, model, tokenizer, stage, thinking, examples)
+    answers = answer(config, params, model, tokenizer, measure, examples)
     report = evaluate(lambda _: answers.texts, examples,
                       resamples=config.evaluate.bootstrap, seed=config.seed)
-    return _entry(
-        config, report, nll(config, params, model, tokenizer, answers, stage, examples))
+    nlls = nll(config, params, model, tokenizer, answers, measure.stage, examples)
+    return _entry(config, report, nlls)
 
   return stages.once(os.path.join(workdir, 'evaluation', f'{name}.json'), compute)
 

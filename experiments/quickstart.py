@@ -74,6 +74,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     raise stages.StageError(
         'config.stages: the report needs all of them; experiments.study leaves some out')
   stages.require_even_batches(config)
+  measures.require_known(config)
   stages.claim_workdir(config, workdir)
   watch = Stopwatch(workdir)
   watch.time('collect', lambda: stages.collect(config, workdir))

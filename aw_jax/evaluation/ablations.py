@@ -5,7 +5,7 @@ what an interval covers. Differences are paired by seed, whose arms share episod
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -31,7 +31,8 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
   Returns:
     Rows with `arm`, `stage`, `domain`, `metric`; `value`, the mean over seeds with Student's
     interval; `difference` from the same stage of the first arm, paired by seed, None for itself and
-    where it has no such stage; `gain` over the stage before, paired by seed, None for the first.
+    where it has no such stage; `gain` over the stage before that is measured in the same way
+    ('sft_sampled' of 'rl_sampled'), paired by seed, None for the first.
     `rubric` is the mean of the five dimensions, 0 to 100. Where there are several domains, one
     more, `ALL`, is their mean in each seed. What a seed has no turns for is null.
   """
@@ -40,7 +41,8 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
   for arm in arms:
     seeds = [seed for other, seed in runs if other == arm]
     stages = list(runs[arm, seeds[0]])
-    for index, stage in enumerate(stages):
+    for stage in stages:
+      before = _before(stage, stages)
       domains = list(runs[arm, seeds[0]][stage]['domains'])
       for domain in domains + [ALL] * (len(domains) > 1):
         for metric in METRICS:
@@ -53,8 +55,15 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
             'arm': arm, 'stage': stage, 'domain': domain, 'metric': metric,
             'value': t_interval(own).to_json(),
             'difference': _difference(own, values(first, stage)) if comparable else None,
-            'gain': _difference(own, values(arm, stages[index - 1])) if index else None})
+            'gain': _difference(own, values(arm, before)) if before else None})
   return rows
+
+
+def _before(stage: str, stages: Sequence[str]) -> str | None:
+  """The stage before, with the same suffix."""
+  earlier = stages[:stages.index(stage)]
+  return next((other for other in reversed(earlier)
+               if other.partition('_')[2] == stage.partition('_')[2]), None)
 
 
 def _value(domains: Mapping[str, Mapping[str, Any]], domain: str, metric: str) -> float:

@@ -62,6 +62,17 @@ def test_all_domains_together_are_their_mean_in_each_seed():
   assert together['gain'] == student([10, (20 + 10) / 2, 0])
 
 
+def test_a_gain_is_over_what_is_measured_alike():
+  found = runs()
+  for (arm, _), stages in found.items():
+    if arm == 'full':
+      stages.update({'cpt_sampled': stages['sft'], 'sft_sampled': stages['cpt']})
+  table = ablations.summarise(found, 'full')
+  gain = row(table, arm='full', stage='sft_sampled', metric='exact_match')['gain']
+  assert gain == student([-10, -20, 0])
+  assert row(table, arm='full', stage='cpt_sampled', metric='exact_match')['gain'] is None
+
+
 def test_a_table_and_a_figure_for_people():
   table = ablations.summarise(runs(), 'full')
   text = ablations.as_markdown(table)

@@ -1,5 +1,6 @@
 """Arms times seeds: what an arm changes, what arms share, what is skipped, and the benchmark."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import pytest
 
 from configs import smoke
 from configs.studies import recipe
-from experiments import arms, stages
+from experiments import arms, measures, stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDY = """
@@ -22,6 +23,7 @@ def get_config():
   config.experiment = smoke.get_config()
   config.experiment.domains = ('mcp',)
   config.experiment.data.stages = config.experiment.stages = ('cpt',)
+  config.experiment.evaluate.also = ('cpt_sampled', 'rl_sampled')  # of those, the one trained
   config.seeds, config.first = (0,), 'full'
   config.arms = {
     'full': {},
@@ -82,6 +84,25 @@ def test_stages_that_cannot_follow_each_other_are_refused(chosen):
     stages.require_known_stages(config)
 
 
+@pytest.mark.parametrize('name, found', [
+  ('cpt', ('cpt', False, False)), ('rl', ('rl', True, False)),
+  ('sft_sampled', ('sft', True, True)), ('cpt_sampled', ('cpt', False, True)),
+  ('cpt_thinking', ('cpt', True, False))])
+def test_what_is_measured(name, found):
+  config = smoke.get_config()
+  assert dataclasses.astuple(measures.Measure.of(config, name)) == found
+  config.data.thinking = False
+  assert measures.Measure.of(config, name).thinking == (name == 'cpt_thinking')
+
+
+@pytest.mark.parametrize('name', ['moon', 'moon_sampled', 'sft_thinking', 'rl_', 'sft_sampled_x'])
+def test_what_cannot_be_measured_is_refused(name):
+  config = smoke.get_config()
+  config.evaluate.also = (name,)
+  with pytest.raises(stages.StageError, match="is neither 'cpt_thinking' nor one of cpt_sampled"):
+    measures.require_known(config)
+
+
 @pytest.mark.requires('bwrap')
 def test_a_study_shares_skips_and_reports(tmp_path):
   (tmp_path / 'tiny.py').write_text(STUDY)
@@ -90,10 +111,16 @@ def test_a_study_shares_skips_and_reports(tmp_path):
   run(*command)
   work = tmp_path / 'work'
   found = json.loads((work / 'study.json').read_text())
-  values = {(row['arm'], row['metric']): row for row in found['table']}
-  assert set(values) == {(arm, metric) for arm in ('full', 'same') for metric in (
-    'exact_match', 'changed_state_exact_match', 'rubric')}
-  assert values['same', 'rubric']['difference']['mean'] == 0
+  values = {(row['arm'], row['stage'], row['metric']): row for row in found['table']}
+  assert set(values) == {
+    (arm, stage, metric) for arm in ('full', 'same') for stage in ('cpt', 'cpt_sampled')
+    for metric in ('exact_match', 'changed_state_exact_match', 'rubric')}
+  assert values['same', 'cpt', 'rubric']['difference']['mean'] == 0
+  greedy, sampled = (json.loads((work / 'full' / '0' / 'evaluation' / f'{name}.json').read_text())
+                     for name in ('cpt', 'cpt_sampled'))
+  assert len(greedy['exact_matches']) == len(sampled['exact_matches'])
+  # It does not think, so the true answers are as likely.
+  assert greedy['domains']['mcp']['nll'] == sampled['domains']['mcp']['nll']
   # Collected and trained once, under configs of their own.
   for name in ('trajectories', 'cpt', 'data'):
     assert len({(work / arm / '0' / name).resolve() for arm in found['arms']}) == 1
