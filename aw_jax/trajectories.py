@@ -155,8 +155,25 @@ def _build(cls, value: Any, where: str, **nested):
       names = ' or '.join('null' if t is types.NoneType else t.__name__ for t in allowed)
       found = json.dumps(value[name])[:60]
       raise TrajectoryError(f'{where}.{name}: expected {names}, found {found}')
+    _require_unicode(value[name], f'{where}.{name}')
     arguments[name] = value[name]
   return cls(**arguments)
+
+
+def _require_unicode(value: Any, where: str) -> None:
+  """Refuses half of a surrogate pair, which JSON can hold and no UTF-8 file or tokenizer can."""
+  if isinstance(value, str) and not value.isascii():
+    try:
+      value.encode('utf-8')
+    except UnicodeEncodeError as error:
+      raise TrajectoryError(f'{where}: not valid Unicode ({error.reason})') from error
+  elif isinstance(value, dict):
+    for key, inner in value.items():
+      _require_unicode(key, where)
+      _require_unicode(inner, f'{where}.{key}')
+  elif isinstance(value, list):
+    for index, inner in enumerate(value):
+      _require_unicode(inner, f'{where}[{index}]')
 
 
 def _one_of(options: tuple[str, ...], text: str, where: str) -> None:

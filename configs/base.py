@@ -89,14 +89,14 @@ def get_config() -> ml_collections.ConfigDict:
       # A language model as the judge: its name, and an endpoint such as http://127.0.0.1:8000/v1
       # ('': OpenAI's). Without a name the reference judge, a program, judges.
       judge={'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16,
-             'max_tokens': 1024},
+             'retries': 5, 'timeout': 120.0, 'max_tokens': 1024},
       whole_rows=False)  # True: each sample a row with its prompt, split over the mesh's context
   config.evaluate = ml_collections.ConfigDict({
       'split': 'test',  # 'validation' to compare settings: what was chosen on test proves nothing
       'turns_per_domain': 280, 'batch_size': 32, 'max_tokens': 208, 'max_thinking': 72,
       'max_prompt': 1024, 'bootstrap': 1000,
       # 'cpt_thinking': after CPT too, with thinking allowed. 'sft_sampled', 'rl_sampled': at
-      # temperature 1, which is what RL trains, beside greedily.
+      # temperature 1, which is what RL trains. 'sft_v0': after SFT, with the prompts of RL.
       'also': (),
   })
   config.world = 'imagined'  # where the agent trains: 'imagined', 'real' or 'mixed'

@@ -13,7 +13,7 @@ def endpoint(max_tokens: int):
   """An endpoint that is not used as long as it names no model."""
   return ml_collections.ConfigDict({
       'model': '', 'url': '', 'key_variable': 'OPENAI_API_KEY', 'concurrency': 16,
-      'max_tokens': max_tokens})
+      'retries': 5, 'timeout': 120.0, 'max_tokens': max_tokens})
 
 
 def get_config():

@@ -99,7 +99,14 @@ def _config_error(message: str) -> str:
   paths = [argument.partition('=')[0] for argument in sys.argv if argument.startswith('--config.')]
   flag = next((path for path in paths if unknown[1] in path.split('.')), '--config')
   hint = message[unknown.end():].strip()
-  return f'{flag}: there is no {unknown[1]!r} there. {hint} configs/base.py has all values.'
+  named = [argument.partition('=')[2] for argument in sys.argv if argument.startswith('--config=')]
+  return f'{flag}: there is no {unknown[1]!r} there. {hint} {_values_in(named)} has all values.'
+
+
+def _values_in(named: list[str]) -> str:
+  """The file to look values up in: of most configs the one that they are made from."""
+  own = [path for path in named if os.path.basename(path) == 'bench.py' or 'studies' in path]
+  return own[0] if own else 'configs/base.py'
 
 
 @contextlib.contextmanager

@@ -253,6 +253,12 @@ def time_bounds(chip: program_costs.Chip, devices: int, flops: int | None, held:
   return bounds
 
 
+def fits(figures: dict[str, Any]) -> bool:
+  """Whether a chip can hold what it needs."""
+  sizes = figures['bytes']
+  return sum(sizes.values()) - sizes['HBM'] <= sizes['HBM']
+
+
 def describe(figures: dict[str, Any]) -> str:
   """The figures as text."""
   gib = {name: size / 2**30 for name, size in figures['bytes'].items()}
@@ -263,7 +269,7 @@ def describe(figures: dict[str, Any]) -> str:
       f'{figures["parameters"] / 1e9:.1f} billion parameters',
       f'a chip holds {used:.1f} of {gib["HBM"]:.0f} GiB: ' + ', '.join(
           f'{name} {size:.1f}' for name, size in gib.items() if name != 'HBM')
-      + ('' if used <= gib['HBM'] else '. It does NOT fit')]
+      + ('' if fits(figures) else '. It does NOT fit')]
   if figures['flops']:
     lines.append(f'{figures["flops"]:.3g} FLOPs a step of {figures["tokens"]:,} tokens')
   for kind, traffic in figures['collectives'].items():
@@ -281,6 +287,8 @@ def main():
   print(describe(figures))
   if _OUT.value:
     trajectories.write_atomically(_OUT.value, json.dumps(figures, indent=1) + '\n')
+  if not fits(figures):
+    raise SystemExit(1)  # for scripts
 
 
 if __name__ == '__main__':

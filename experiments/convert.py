@@ -30,7 +30,12 @@ _TO = flags.DEFINE_string('to', None, 'Folder to write.', required=True)
 
 
 def to_ours(source: str, directory: str) -> None:
-  """A checkpoint of Hugging Face or llama.cpp as ours, at step 0."""
+  """A checkpoint of Hugging Face or llama.cpp as ours, at step 0.
+
+  Raises CheckpointFormatError where `directory` has one already, which would stay.
+  """
+  if has_model(directory):
+    raise CheckpointFormatError(f'{directory}: has a checkpoint already; use another --to')
   if source.endswith('.gguf'):
     tensors = GgufFile(source)
     values, tokenizer = tensors.config, HuggingFaceTokenizer(tensors.tokenizer_json(), source)
@@ -59,7 +64,11 @@ def _read_config(folder: str) -> dict:
 
 
 def to_huggingface(source: str, directory: str) -> None:
-  """A checkpoint of ours as a folder that transformers loads."""
+  """A checkpoint of ours as a folder that transformers loads.
+
+  Raises SafetensorsError where `directory` has another's tensors.
+  """
+  safetensors_files.require_none_of_others(directory)
   # Over all devices, and written leaf by leaf: the whole need not fit one of them.
   params, config, tokenizer = load_params(source, partitioning.make_mesh(data=1, fsdp=-1))
   values = huggingface.config_to_huggingface(config)

@@ -41,10 +41,9 @@ def held_out_examples(config, workdir: str) -> list[TurnExample]:
   return chosen
 
 
-def system_prompt(config, example: TurnExample, stage: str) -> str:
-  """The system prompt in the (first) template that the stage was trained on, and in its size."""
-  return templates.task_prompt(
-      example.task, templates.STAGE_TEMPLATES[stage][0], size=config.data.prompts)
+def system_prompt(config, example: TurnExample, template: str) -> str:
+  """The system prompt in a template, and in the size that the stages are trained on."""
+  return templates.task_prompt(example.task, template, size=config.data.prompts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +69,13 @@ class Measure:
     thinking: whether it may think first.
     sampled: whether a turn is answered at temperature 1 instead of greedily; what it noted of the
       turns before is greedy.
+    template: of the system prompt.
   """
 
   stage: str
   thinking: bool
   sampled: bool
+  template: str
 
   @classmethod
   def of(cls, config, name: str) -> 'Measure':
@@ -82,22 +83,21 @@ class Measure:
 
     Args:
       config: the whole config.
-      name: the stage; '{stage}_sampled'; or 'cpt_thinking': CPT, which was not taught to think,
-        allowed to all the same. The base checkpoint has seen thinking, so that this is what SFT is
-        to be compared with. SFT and RL think unless `config.data.thinking` is off.
+      name: the stage; '{stage}_sampled'; '{stage}_{template}', as in 'sft_v0': with the system
+        prompt of a template instead of the (first) one that the stage was trained on, so that
+        stages can be compared by the same prompts; or 'cpt_thinking': CPT, which was not taught to
+        think, allowed to all the same. The base checkpoint has seen thinking, so that this is what
+        SFT is to be compared with. SFT and RL think unless `config.data.thinking` is off.
     """
     stage, _, how = name.partition('_')
-    known = {*stages.WORLD_MODEL_STAGES, _THINKING,
-             *(f'{stage}_sampled' for stage in stages.WORLD_MODEL_STAGES)}
-    if name not in known:
+    ways = ('', 'sampled', *templates.TEMPLATES, *(['thinking'] if stage == 'cpt' else []))
+    if stage not in stages.WORLD_MODEL_STAGES or how not in ways or name == f'{stage}_':
       raise stages.StageError(
-          f'config.evaluate.also: {name!r} is neither {_THINKING!r} nor one of '
-          f'{", ".join(f"{stage}_sampled" for stage in stages.WORLD_MODEL_STAGES)}')
-    thinking = name == _THINKING or (stage != 'cpt' and config.data.thinking)
-    return cls(stage, thinking, how == 'sampled')
-
-
-_THINKING = 'cpt_thinking'
+          f"config.evaluate.also: {name!r} is neither 'cpt_thinking' nor a stage with 'sampled' or "
+          "a template behind it, such as 'sft_sampled' and 'sft_v0'")
+    thinking = how == 'thinking' or (stage != 'cpt' and config.data.thinking)
+    template = how if how in templates.TEMPLATES else templates.STAGE_TEMPLATES[stage][0]
+    return cls(stage, thinking, how == 'sampled', template)
 
 
 def require_known(config) -> None:
@@ -114,14 +114,14 @@ def answer(config, params: Any, model: ModelConfig, tokenizer: Tokenizer, measur
   world_model = WorldModel(sampler, thinking=measure.thinking, max_tokens=c.max_tokens,
                            max_thinking=c.max_thinking)
   longest = {example.trajectory: example for example in examples}  # whose turns are in order
-  episodes = [(system_prompt(config, e, stage), (*e.history, (e.action, e.observation)))
+  episodes = [(system_prompt(config, e, measure.template), (*e.history, (e.action, e.observation)))
               for e in longest.values()]
   followed = dict(zip(longest, world_model.follow(episodes, f'{stage}: predict'), strict=True))
   queries, predictions = [], []
   for example in examples:
     *past, prediction = followed[example.trajectory][:example.turn_index]
-    queries.append(Query(system_prompt(config, example, stage), example.history, example.action,
-                         tuple(p.thinking for p in past)))
+    queries.append(Query(system_prompt(config, example, measure.template), example.history,
+                         example.action, tuple(p.thinking for p in past)))
     predictions.append(prediction)
   prompts = [world_model.prompt(query) for query in queries]
   if measure.sampled:
@@ -179,6 +179,8 @@ def measure_stage(config, workdir: str, name: str) -> dict[str, Any]:
     name: see `Measure.of`.
   """
   measure = Measure.of(config, name)
+  if measure == Measure.of(config, measure.stage):
+    name = measure.stage  # by another name
 
   def compute():
     params, model, tokenizer = load_params(os.path.join(workdir, measure.stage))

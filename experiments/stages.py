@@ -75,7 +75,7 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
 
 _MAY_DIFFER = re.compile('|'.join((
     'stage', 'world', r'evaluate\.also',  # what to do next
-    r'(collect\.)?workers', r'.*\.mesh\..*', r'.*\.(url|key_variable|concurrency)',
+    r'(collect\.)?workers', r'.*\.mesh\..*', r'.*\.(url|key_variable|concurrency|retries|timeout)',
     *(rf'model\.{name}' for name in EXECUTION_FIELDS))))
 
 
@@ -124,9 +124,15 @@ def batch_rows(config: ml_collections.ConfigDict) -> dict[str, int]:
 
 def require_even_batches(config: ml_collections.ConfigDict) -> None:
   """Raises StageConfigError where a batch cannot be split on this host: before any work is done."""
-  for name, rows in batch_rows(config).items():
-    stage = config.agent[name.removeprefix('agent.')] if 'agent.' in name else config[name]
-    require_even_shares(f'config.{name}', rows, partitioning.make_mesh(**stage.mesh))
+  for name in batch_rows(config):
+    require_even_batch(config, name)
+
+
+def require_even_batch(config: ml_collections.ConfigDict, name: str) -> None:
+  """`require_even_batches` of one stage, by its place in the config."""
+  stage = config.agent[name.removeprefix('agent.')] if 'agent.' in name else config[name]
+  require_even_shares(
+      f'config.{name}', batch_rows(config)[name], partitioning.make_mesh(**stage.mesh))
 
 
 def init_directory(config: ml_collections.ConfigDict) -> str | None:
@@ -439,7 +445,8 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
 
 def endpoint(c: ml_collections.ConfigDict) -> Endpoint:
   """The OpenAI-compatible endpoint that a part of a config describes."""
-  return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, max_tokens=c.max_tokens)
+  return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, c.retries, c.timeout,
+                  max_tokens=c.max_tokens)
 
 
 def judge_of(c: ml_collections.ConfigDict, cache: str, progress: bool = False) -> Judge:

@@ -29,6 +29,8 @@ def main():
   if config.get('stage') not in ('cpt', 'sft'):
     raise stages.StageError(
         f"config.stage: 'cpt' or 'sft', is {config.get('stage')!r}; use configs/cpt.py or sft.py")
+  if not _DATA_ONLY.value:
+    stages.require_even_batch(config, config.stage)
   stages.claim_workdir(config, _WORKDIR.value)
   stages.ensure_data(config, _WORKDIR.value)
   if _DATA_ONLY.value:

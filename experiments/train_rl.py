@@ -19,6 +19,7 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=T
 
 
 def main():
+  stages.require_even_batch(_CONFIG.value, 'rl')
   stages.claim_workdir(_CONFIG.value, _WORKDIR.value)
   stages.ensure_data(_CONFIG.value, _WORKDIR.value)
   stages.train_stage(_CONFIG.value, _WORKDIR.value, 'rl', stages.tensorboard_writers)

@@ -15,10 +15,17 @@ import asyncio
 import contextlib
 import json
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from aw_jax.prompts.templates import PromptError
-from aw_jax.rewards.chat_endpoint import ChatSession, Endpoint, EndpointError, Usage
+from aw_jax.rewards.chat_endpoint import (
+    ChatSession,
+    Endpoint,
+    EndpointError,
+    Messages,
+    RequestRefusedError,
+    Usage,
+)
 from aw_jax.trajectories import TrajectoryError
 from data_pipelines import pools, reasoning, sources, teachers, traces
 from experiments import endpoint_flags
@@ -44,8 +51,25 @@ _TEACHER = endpoint_flags.define('teacher', 'the teacher, in place of the progra
 _JUDGE = endpoint_flags.define('judge', 'the judge, in place of measured grounding', 0.0)
 
 
+_REFUSALS = 16  # without one answer, before it is not the single request that is wrong
+
+
 def _name(endpoint: Endpoint | None, program: str) -> str:
   return program if endpoint is None else f'{endpoint.model} at {endpoint.url or "OpenAI"}'
+
+
+def _or_nothing(session: ChatSession) -> teachers.Complete:
+  """Answers of the session; none to what it refuses, such as a history too long for it."""
+  async def complete(messages: Messages) -> str:
+    try:
+      return await session.complete(messages)
+    except RequestRefusedError as error:
+      if session.usage.refused >= _REFUSALS and not session.usage.requests:
+        raise  # nothing works as it is asked
+      logging.log_first_n(logging.WARNING, 'counts as no trace: %s', 1, error)
+      return ''
+
+  return complete
 
 
 async def _write() -> dict[str, object]:
@@ -64,10 +88,10 @@ async def _write() -> dict[str, object]:
     teacher, judge = teachers.ProgrammaticTeacher(), teachers.GroundingJudge(_MAX_WORDS.value)
     if teacher_endpoint:
       session = await stack.enter_async_context(ChatSession(teacher_endpoint, usage))
-      teacher = teachers.LlmTeacher(session.complete, _MAX_WORDS.value)
+      teacher = teachers.LlmTeacher(_or_nothing(session), _MAX_WORDS.value)
     if judge_endpoint:
       session = await stack.enter_async_context(ChatSession(judge_endpoint, usage))
-      judge = teachers.LlmTraceJudge(session.complete)
+      judge = teachers.LlmTraceJudge(_or_nothing(session))
     return await traces.write(
         job, teacher, judge, _OUT.value,
         tokens=lambda: (usage.prompt_tokens, usage.completion_tokens))

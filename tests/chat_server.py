@@ -37,13 +37,14 @@ class ChatServer:
 
 
 @contextlib.contextmanager
-def running(answer: Callable[[dict[str, Any]], str | Failure], delay: float = 0.0
-            ) -> Iterator[ChatServer]:
+def running(answer: Callable[[dict[str, Any]], str | Failure], delay: float = 0.0,
+            finish: str = 'stop') -> Iterator[ChatServer]:
   """Serves while the context is open.
 
   Args:
     answer: from the body of a request to the text of its completion, or a failure.
     delay: seconds that each completion takes.
+    finish: why a completion ended.
   """
   seen, lock, in_progress = ChatServer(), threading.Lock(), [0]
 
@@ -59,7 +60,8 @@ def running(answer: Callable[[dict[str, Any]], str | Failure], delay: float = 0.
         seen.at_once = max(seen.at_once, in_progress[0])
         said = answer(body)
       try:
-        failure = said if isinstance(said, Failure) else Failure(body=_completion(body, said))
+        failure = said if isinstance(said, Failure) else Failure(
+          body=_completion(body, said, finish))
         time.sleep(failure.wait or delay)
         self._send(failure.status, failure.body.encode())
       finally:
@@ -90,9 +92,9 @@ def running(answer: Callable[[dict[str, Any]], str | Failure], delay: float = 0.
     thread.join()
 
 
-def _completion(body: dict[str, Any], text: str) -> str:
+def _completion(body: dict[str, Any], text: str, finish: str) -> str:
   return json.dumps({
     'id': 'x', 'object': 'chat.completion', 'created': 0, 'model': body['model'],
-    'choices': [{'index': 0, 'finish_reason': 'stop',
+    'choices': [{'index': 0, 'finish_reason': finish,
                  'message': {'role': 'assistant', 'content': text}}],
     'usage': {'prompt_tokens': 10, 'completion_tokens': 3, 'total_tokens': 13}})

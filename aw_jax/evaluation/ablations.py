@@ -18,6 +18,7 @@ from aw_jax.rewards.rubric import DIMENSIONS
 METRICS = {'exact_match': 'exact match', 'changed_state_exact_match': 'changed-state exact match',
            'rubric': 'rubric'}
 ALL = 'all'  # of the domains
+LAST = 'last'  # of an arm's stages
 Row = dict[str, Any]
 
 
@@ -34,9 +35,12 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
     where it has no such stage; `gain` over the stage before that is measured in the same way
     ('sft_sampled' of 'rl_sampled'), paired by seed, None for the first.
     `rubric` is the mean of the five dimensions, 0 to 100. Where there are several domains, one
-    more, `ALL`, is their mean in each seed. What a seed has no turns for is null.
+    more, `ALL`, is their mean in each seed. Where there are several arms, the stage `LAST` is each
+    arm's last one, whichever that is: an arm that leaves a stage out is compared by it. What a
+    seed has no turns for is null.
   """
   arms = list(dict.fromkeys(arm for arm, _ in runs))
+  runs = {key: _with_last(found, len(arms) > 1) for key, found in runs.items()}
   rows = []
   for arm in arms:
     seeds = [seed for other, seed in runs if other == arm]
@@ -59,9 +63,14 @@ def summarise(runs: Mapping[tuple[str, int], Mapping[str, Mapping[str, Any]]], f
   return rows
 
 
+def _with_last(found: Mapping[str, Any], wanted: bool) -> Mapping[str, Any]:
+  *_, last = (stage for stage in found if '_' not in stage)
+  return {**found, LAST: found[last]} if wanted else found
+
+
 def _before(stage: str, stages: Sequence[str]) -> str | None:
   """The stage before, with the same suffix."""
-  earlier = stages[:stages.index(stage)]
+  earlier = stages[:stages.index(stage)] if stage != LAST else []
   return next((other for other in reversed(earlier)
                if other.partition('_')[2] == stage.partition('_')[2]), None)
 

@@ -148,6 +148,10 @@ def _read_line(line: str, where: str, domain: str, number: int) -> Sample:
     raise BenchError(f'{where}: not JSON: {error}') from error
   if not isinstance(value, dict):
     raise BenchError(f'{where}: expected an object, found {type(value).__name__}')
+  try:
+    json.dumps(value, ensure_ascii=False).encode('utf-8')
+  except UnicodeEncodeError as error:  # half of a surrogate pair, which no tokenizer takes
+    raise BenchError(f'{where}: not valid Unicode ({error.reason})') from error
   for field, kind in _FIELDS.items():
     if field not in value:
       raise BenchError(f'{where}.{field}: missing')

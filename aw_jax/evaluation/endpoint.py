@@ -1,6 +1,5 @@
 """A world model behind an OpenAI-compatible endpoint, as a predictor of the benchmark."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 
@@ -43,9 +42,13 @@ def observation_in(answer: str) -> str | None:
 
 
 def endpoint_predictor(endpoint: Endpoint) -> Predictor:
-  """Asks the endpoint for every turn, many at a time. Raises EndpointError where it stays away."""
-  async def ask(examples: Sequence[TurnExample]) -> list[str]:
-    async with ChatSession(endpoint) as session:
-      return await asyncio.gather(*(session.complete(messages(example)) for example in examples))
+  """Asks the endpoint for every turn, many at a time; None where it refuses one (too long for it).
 
-  return lambda examples: [observation_in(answer) for answer in run(ask(examples))]
+  Raises EndpointError where it stays away.
+  """
+  async def ask(examples: Sequence[TurnExample]) -> list[str | None]:
+    async with ChatSession(endpoint) as session:
+      return await session.answers([messages(example) for example in examples])
+
+  return lambda examples: [
+      None if answer is None else observation_in(answer) for answer in run(ask(examples))]

@@ -46,12 +46,16 @@ class ModelConfig:
     expert_width: hidden width of an expert's SwiGLU.
     shared_expert_width: hidden width of the one that every token visits, behind a gate; 0 is none.
     normalise_router: whether the chosen experts' weights sum to one.
-    router_loss_weight: of the load-balance loss, beside a loss that is a mean over tokens.
+    router_loss_weight: of the load-balance loss, which is 1 where experts get alike, beside a loss
+      that is a mean over tokens. transformers' `router_aux_loss_coef` is of a loss
+      `experts_per_token` times as large.
     short_conv_width: taps of a causal depthwise convolution on the input of each attention and MLP,
       added to that input; 0 leaves it out. It lets one layer match several tokens at once, from
       which copying is learned far sooner.
     dtype: of matrix products' operands, 'float32' or 'bfloat16'; they accumulate in float32, and
-      parameters, norms, softmax, router and residual stream are float32 always.
+      parameters, norms, softmax, router and residual stream are float32 always. In products of
+      float32 on a GPU or TPU, DeltaNet's too, JAX rounds the operands as
+      `jax_default_matmul_precision` says.
     activation_dtype: what results of projections are stored as, 'float32' or 'bfloat16', which
       halves the memory that training waits for on a GPU or TPU; routed experts' stay float32.
     cache_dtype: of cached keys and values. 'bfloat16' halves what a decode step reads on a GPU or

@@ -7,7 +7,8 @@ head is a map from keys to values, corrected at every token by what it got wrong
 
 `recurrent` does that token by token, which is what decoding needs. `chunked` does the same in
 chunks of tokens: within a chunk everything is a triangular solve and matrix products, and only the
-state goes from chunk to chunk. Both are in float32.
+state goes from chunk to chunk. Both are in float32; on a GPU or TPU JAX
+rounds the operands of its products (`jax_default_matmul_precision`), but for those of the inverse.
 
 Shapes: B batch, T tokens, N chunks of C tokens, H value heads, D_k and D_v widths of a head.
 """

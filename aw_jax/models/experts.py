@@ -203,7 +203,8 @@ class Experts(nn.Module):
     whole_rows = segment_ids_BxT is not None
     valid = segment_ids_BxT > 0 if whole_rows else jnp.ones(x_BxTxE.shape[:2], bool)
     router = kernel(self, 'router', (c.width, c.experts), ('embed', None))
-    logits = jnp.einsum('bte,ex->btx', x_BxTxE, router)
+    # In float32 on every device: by default a TPU's operands are rounded to bfloat16.
+    logits = jnp.einsum('bte,ex->btx', x_BxTxE, router, precision=jax.lax.Precision.HIGHEST)
     probabilities, weights, chosen = route(logits, c.experts_per_token, c.normalise_router)
     self.sow(ROUTER, 'probabilities', jnp.einsum('btx,bt->x', probabilities, valid))
     self.sow(ROUTER, 'counts', jnp.sum(

@@ -57,7 +57,9 @@ def config_from_huggingface(values: Mapping[str, Any], **overrides: Any) -> Mode
   Raises:
     CheckpointFormatError: where a field is missing or asks for what the decoder does not do.
   """
-  values = dict(values.get('text_config') or values)
+  tied = {name: values[name] for name in ('tie_word_embeddings',) if name in values}
+  # The whole model's own word on its tied table counts, whatever its text part says.
+  values = {**(values.get('text_config') or values), **tied}
   values.setdefault('num_experts', values.get('num_local_experts'))  # transformers writes either
   family = values.get('model_type')
   if family not in _ARCHITECTURES:

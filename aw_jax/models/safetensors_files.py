@@ -8,6 +8,7 @@ package would copy whole tensors.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from aw_jax.trajectories import write_atomically
 
 _DTYPES = {'F64': np.float64, 'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16}
 _INDEX = 'model.safetensors.index.json'
+_OWN_NAME = re.compile(r'model-\d{5}\.safetensors')
 MAX_FILE_BYTES = 5 << 30
 
 
@@ -52,6 +54,8 @@ def _file_names(folder: str | os.PathLike) -> list[str]:
         return sorted(set(json.load(file)['weight_map'].values()))
     except (ValueError, KeyError, AttributeError) as error:
       raise SafetensorsError(f'{index}: no index of safetensors files ({error!r})') from error
+  if not os.path.isdir(folder):
+    raise SafetensorsError(f'{folder}: no such folder')
   names = sorted(name for name in os.listdir(folder) if name.endswith('.safetensors'))
   if not names:
     raise SafetensorsError(f'{folder}: no *.safetensors file; is the download complete?')
@@ -63,9 +67,13 @@ def _map_file(path: str) -> dict[str, np.ndarray]:
     raise SafetensorsError(f'{path}: missing, but the index names it; is the download complete?')
   with open(path, 'rb') as file:
     size = int.from_bytes(file.read(8), 'little')
+    if 8 + size > os.path.getsize(path):  # also of a pointer that Git LFS left in its place
+      raise SafetensorsError(f'{path}: torn or no safetensors file; is the download complete?')
     raw = file.read(size)
   try:
     header = json.loads(raw)
+    if not isinstance(header, dict):
+      raise ValueError('its header is no object')
   except ValueError as error:
     raise SafetensorsError(f'{path}: torn or no safetensors file ({error})') from error
   header.pop('__metadata__', None)
@@ -83,6 +91,19 @@ def _view(path: str, name: str, entry: dict[str, Any], data: np.memmap) -> np.nd
       f'{path}: {name} is {entry["dtype"]}; parameters are {", ".join(_DTYPES)}')
   start, end = entry['data_offsets']
   return data[start:end].view(_DTYPES[entry['dtype']]).reshape(entry['shape'])
+
+
+def require_none_of_others(folder: str | os.PathLike) -> None:
+  """Raises SafetensorsError where readers of `folder` would find other tensors than `write`'s.
+
+  Files of a `write` that was stopped before its index are no hindrance: they are written again.
+  """
+  found = os.listdir(folder) if os.path.isdir(folder) else []
+  others = [name for name in found if name == _INDEX or (
+    name.endswith('.safetensors') and not _OWN_NAME.fullmatch(name))]
+  if others:
+    raise SafetensorsError(
+      f'{os.path.join(folder, min(others))}: is there already; write to another folder')
 
 
 def write(tensors: Iterable[tuple[str, np.ndarray]], folder: str | os.PathLike,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -11,20 +12,25 @@ from aw_jax.trajectories import write_atomically
 
 
 class AnswerCache:
-  """One small file an answer, named by the hash of model and messages; the key is not in it."""
+  """One small file an answer, named by the hash of who was asked what; the API key is not in it."""
 
-  def __init__(self, directory: str | os.PathLike):
-    self._directory = os.fspath(directory)
+  def __init__(self, directory: str | os.PathLike, asked_of: Mapping[str, Any]):
+    """
+    Args:
+      directory: of the files.
+      asked_of: what an answer depends on beside the messages: model, endpoint, sampling.
+    """
+    self._directory, self._asked_of = os.fspath(directory), dict(asked_of)
 
-  def path(self, model: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """Where the answer of `model` to `messages` lies."""
-    asked = json.dumps([model, [dict(message) for message in messages]], sort_keys=True)
+  def path(self, messages: Sequence[Mapping[str, str]]) -> str:
+    """Where the answer to `messages` lies."""
+    asked = json.dumps([self._asked_of, [dict(message) for message in messages]], sort_keys=True)
     name = hashlib.sha256(asked.encode()).hexdigest()
     return os.path.join(self._directory, name[:2], f'{name}.json')
 
-  def read(self, model: str, messages: Sequence[Mapping[str, str]]) -> str | None:
+  def read(self, messages: Sequence[Mapping[str, str]]) -> str | None:
     """The answer, None where there is none; a damaged file is named in a warning and ignored."""
-    path = self.path(model, messages)
+    path = self.path(messages)
     try:
       with open(path, encoding='utf-8') as file:
         answer = json.load(file)['answer']
@@ -38,7 +44,7 @@ class AnswerCache:
     logging.warning('%s: damaged and ignored, the model is asked again (%s)', path, reason)
     return None
 
-  def write(self, model: str, messages: Sequence[Mapping[str, str]], answer: str) -> None:
+  def write(self, messages: Sequence[Mapping[str, str]], answer: str) -> None:
     """Keeps an answer, atomically."""
     write_atomically(
-        self.path(model, messages), json.dumps({'model': model, 'answer': answer}) + '\n')
+        self.path(messages), json.dumps({**self._asked_of, 'answer': answer}) + '\n')

@@ -8,17 +8,22 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import logging
 
 Messages = Sequence[Mapping[str, str]]
 _T = TypeVar('_T')
+_REFUSALS = (400, 413, 422)  # of one request: another may be taken
 
 
 class EndpointError(RuntimeError):
   """An endpoint cannot be used; the message says why and what to do."""
+
+
+class RequestRefusedError(EndpointError):
+  """The endpoint does not take this one request, such as one too long for its context."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +55,21 @@ class Endpoint:
 
 @dataclasses.dataclass
 class Usage:
-  """Requests that were answered, and the tokens that the endpoint counted."""
+  """What was asked of an endpoint.
+
+  Attributes:
+    requests: that were answered.
+    prompt_tokens: that the endpoint counted, of those.
+    completion_tokens: likewise.
+    refused: requests that it does not take.
+    cut_off: answers that ended at `max_tokens`.
+  """
 
   requests: int = 0
   prompt_tokens: int = 0
   completion_tokens: int = 0
+  refused: int = 0
+  cut_off: int = 0
 
 
 class ChatSession:
@@ -79,27 +94,64 @@ class ChatSession:
 
   async def __aexit__(self, *error: Any) -> None:
     await self._client.close()
+    if self.usage.cut_off:
+      logging.warning('%d of %d answers of %s end at max_tokens = %d, and count as they are',
+                      self.usage.cut_off, self.usage.requests, self._endpoint.model,
+                      self._endpoint.max_tokens)
 
   async def complete(self, messages: Messages) -> str:
     """The endpoint's answer to `messages`, '' where it says nothing.
 
     Raises:
-      EndpointError: where it gives none after all retries, refuses, or answers something else.
+      RequestRefusedError: where it does not take this request (400, 413, 422).
+      EndpointError: where it gives none after all retries, refuses all, or answers something else.
     """
     try:
       async with self._free:
         answer = await self._ask(messages)
       text = answer.choices[0].message.content or ''
     except self._errors as error:
-      raise self._said(f'{type(error).__name__}: {error}') from None
+      refused = getattr(error, 'status_code', None) in _REFUSALS
+      raise self._said(f'{type(error).__name__}: {error}', refused) from None
     except (AttributeError, IndexError, TypeError):
       raise self._said('what it answers is no chat completion; give the base URL, often …/v1'
                        ) from None
     self.usage.requests += 1
+    self.usage.cut_off += answer.choices[0].finish_reason == 'length'
     if answer.usage is not None:
       self.usage.prompt_tokens += answer.usage.prompt_tokens
       self.usage.completion_tokens += answer.usage.completion_tokens
     return text
+
+  async def answers(self, questions: Sequence[Messages],
+                    done: Callable[[int, str | None], None] = lambda index, answer: None
+                    ) -> list[str | None]:
+    """The answers to all questions; None to those that the endpoint does not take.
+
+    Args:
+      questions: each as of `complete`.
+      done: told the number and the answer of each as it comes.
+    Raises:
+      EndpointError: as of `complete`; and where every one is refused, which is then the first's.
+    """
+    refusals: list[RequestRefusedError] = []
+
+    async def ask(index: int) -> str | None:
+      try:
+        answer = await self.complete(questions[index])
+      except RequestRefusedError as error:
+        refusals.append(error)
+        answer = None
+      done(index, answer)
+      return answer
+
+    found = await gather(ask(index) for index in range(len(questions)))
+    if refusals and len(refusals) == len(found):
+      raise refusals[0]
+    if refusals:
+      logging.warning('%d of %d requests are refused and count as no answer, the first: %s',
+                      len(refusals), len(found), refusals[0])
+    return found
 
   async def _ask(self, messages: Messages) -> Any:
     """An answer; what the endpoint does not take of the parameters is not sent again.
@@ -122,9 +174,10 @@ class ChatSession:
           logging.warning('%s takes no temperature %g: asked at its own', self._endpoint.model,
                           limit)
 
-  def _said(self, reason: str) -> EndpointError:
+  def _said(self, reason: str, refused: bool = False) -> EndpointError:
     place = self._endpoint.url or 'the OpenAI API'
-    return EndpointError(
+    self.usage.refused += refused
+    return (RequestRefusedError if refused else EndpointError)(
         f'{self._endpoint.model} at {place} gave no answer ({self._endpoint.retries} retries at '
         f'most): {reason.replace(self._key, "[key]")}')
 

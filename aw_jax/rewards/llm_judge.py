@@ -109,7 +109,8 @@ class LlmJudge:
   """Asks a model for the five dimensions; concurrent, retried, and cached where a folder is given.
 
   A prediction that is asked about twice is judged once. Valid answers are cached; an invalid one
-  counts nothing (None) and is asked again another time. An endpoint that stays out of reach is an
+  counts nothing (None) and is asked again another time, as one that the endpoint refuses to give
+  does (such as for a prompt too long for it). An endpoint that stays out of reach is an
   error, not a batch of zeros to learn from.
   """
 
@@ -117,7 +118,8 @@ class LlmJudge:
       self, endpoint: Endpoint, cache: str | os.PathLike | None = None, progress: bool = False):
     """Takes the endpoint, the folder of the cache, and whether to show a progress bar."""
     self._endpoint, self._progress = endpoint, progress
-    self._cache = None if cache is None else AnswerCache(cache)
+    self._cache = None if cache is None else AnswerCache(cache, {
+        name: getattr(endpoint, name) for name in ('model', 'url', 'temperature', 'max_tokens')})
     self.usage = Usage()
 
   def judge(
@@ -141,20 +143,21 @@ class LlmJudge:
       return found
     with tqdm.tqdm(total=len(questions), initial=len(questions) - len(missing), desc='judge',
                    disable=not self._progress) as bar:
-      async with ChatSession(self._endpoint, self.usage) as session:
-        async def ask(index: int) -> None:
-          found[index] = self._read(questions[index], await session.complete(questions[index]))
-          bar.update()
+      def read(place: int, answer: str | None) -> None:
+        index = missing[place]
+        found[index] = None if answer is None else self._read(questions[index], answer)
+        bar.update()
 
-        await chat_endpoint.gather(ask(index) for index in missing)
+      async with ChatSession(self._endpoint, self.usage) as session:
+        await session.answers([questions[index] for index in missing], read)
     return found
 
   def _cached(self, question: list[dict[str, str]]) -> Scores | None:
-    answer = self._cache and self._cache.read(self._endpoint.model, question)
+    answer = self._cache and self._cache.read(question)
     return None if answer is None else parse_scores(answer)
 
   def _read(self, question: list[dict[str, str]], answer: str) -> Scores | None:
     scores = parse_scores(answer)
     if self._cache and scores is not None:
-      self._cache.write(self._endpoint.model, question, answer)
+      self._cache.write(question, answer)
     return scores

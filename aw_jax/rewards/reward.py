@@ -10,7 +10,7 @@ from aw_jax.rewards import rubric
 from aw_jax.rewards.content import Reference
 from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
 from aw_jax.rewards.rubric import Scores
-from aw_jax.rewards.verifiers import exact_match
+from aw_jax.rewards.verifiers import rule
 
 MAX_REWARD = 25.0
 RUBRIC_WEIGHT, RULE_WEIGHT = 0.9, 0.1
@@ -20,15 +20,15 @@ class Reward(NamedTuple):
   """The reward of one generated turn.
 
   Attributes:
-    total: the weighted sum, in [0, 25].
+    total: the weighted sum, in [0, 25]; the rubric alone where there is no rule.
     rubric: mean of the five dimensions times 5, in [5, 25]; 0 where invalid.
-    rule: 25 for an exact match, else 0.
+    rule: 25 where the rule verifier of the domain passes, else 0; None where it has none.
     valid: whether the turn could be taken apart and the judge gave a valid judgement.
   """
 
   total: float
   rubric: float
-  rule: float
+  rule: float | None
   valid: bool
 
 
@@ -78,6 +78,9 @@ def _rewards(
 
 def _combine(observation: str, reference: Reference, scores: Scores | None, rubric_weight: float,
              rule_weight: float) -> Reward:
-  rule = MAX_REWARD * exact_match(observation, reference)
   judged = 0.0 if scores is None else MAX_REWARD / rubric.MAX_SCORE * scores.mean
-  return Reward(rubric_weight * judged + rule_weight * rule, judged, rule, scores is not None)
+  passes = rule(observation, reference)
+  if passes is None:
+    return Reward(judged, judged, None, scores is not None)
+  ruled = MAX_REWARD * passes
+  return Reward(rubric_weight * judged + rule_weight * ruled, judged, ruled, scores is not None)

@@ -1,14 +1,28 @@
 """Rule verifiers: 0 or 1, without judgement (PAPER.md section 5)."""
 
 from aw_jax.rewards.content import (
-    Reference,
-    as_written,
-    canonical,
-    fits,
-    parse_json,
-    tokenize,
-    write_json,
+  Reference,
+  as_written,
+  canonical,
+  fits,
+  parse_json,
+  tokenize,
+  write_json,
 )
+
+# What a search engine finds of the world nobody can know to the character: the rubric alone.
+_WITHOUT_RULE = ('search',)
+
+
+def rule(predicted: str, reference: Reference) -> float | None:
+  """The rule verifier of the reference's domain: 1 or 0; None where the domain has none.
+
+  Terminals, files and screens must match in everything but runtime metadata; of tools' JSON the
+  values must (`exact_match`). `Reference` says which domain is read how.
+  """
+  if reference.domain in _WITHOUT_RULE:
+    return None
+  return float(exact_match(predicted, reference))
 
 
 def exact_match(predicted: str, reference: Reference) -> bool:

@@ -37,12 +37,15 @@ def student(values):
 
 def test_means_and_paired_differences_over_seeds():
   table = ablations.summarise(runs(), 'full')
-  assert len(table) == 4 * 3
+  assert len(table) == (4 + 2) * 3  # with the last stage of each arm once more
   own = row(table, arm='bare', stage='cpt', metric='exact_match')
   assert own['value'] == student([40, 60, 50])
   assert own['difference'] == student([-10, 0, -20]) and own['gain'] is None
   later = row(table, arm='full', stage='sft', metric='changed_state_exact_match')
   assert later['gain'] == student([5, 10, 0]) and later['difference'] is None
+  ends = row(table, arm='bare', stage='last', metric='exact_match')
+  assert ends['value'] == student([10, 20, 30]) and ends['gain'] is None
+  assert ends['difference'] == student([10 - 60, 20 - 80, 30 - 70])
   # The first arm has no such stage: nothing to compare with.
   last = row(table, arm='bare', stage='rl', metric='rubric')
   assert last['difference'] is None and last['value'] == student([12, 22, 32])
@@ -56,7 +59,7 @@ def test_all_domains_together_are_their_mean_in_each_seed():
       entry['domains']['mcp'] = {
         name: {'mean': value['mean'] / (seed + 1)} for name, value in metrics.items()}
   table = ablations.summarise(found, 'full')
-  assert len(table) == 4 * 3 * 3
+  assert len(table) == (4 + 2) * 3 * 3
   together = row(table, arm='full', stage='sft', domain='all', metric='exact_match')
   assert together['value'] == student([60, (80 + 40) / 2, (70 + 70 / 3) / 2])
   assert together['gain'] == student([10, (20 + 10) / 2, 0])

@@ -64,6 +64,12 @@ def test_there_and_back(name, tmp_path):
   for key, tensor in again.state_dict().items():
     assert torch.equal(tensor, theirs[key]), key
 
+  if name == 'qwen3_tied':  # what is there would stay, or be read in place of what is written
+    for arguments in ((source, ours), (ours, back)):
+      run = convert(*arguments)
+      assert run.returncode != 0 and 'Traceback' not in run.stderr
+      assert 'already; ' in run.stderr and str(arguments[1]) in run.stderr
+
 
 def test_a_folder_without_config_is_one_sentence(tmp_path):
   run = convert(tmp_path, tmp_path / 'out')

@@ -85,9 +85,9 @@ def test_stages_that_cannot_follow_each_other_are_refused(chosen):
 
 
 @pytest.mark.parametrize('name, found', [
-  ('cpt', ('cpt', False, False)), ('rl', ('rl', True, False)),
-  ('sft_sampled', ('sft', True, True)), ('cpt_sampled', ('cpt', False, True)),
-  ('cpt_thinking', ('cpt', True, False))])
+  ('cpt', ('cpt', False, False, 'v1')), ('rl', ('rl', True, False, 'v0')),
+  ('sft_sampled', ('sft', True, True, 'v2')), ('cpt_sampled', ('cpt', False, True, 'v1')),
+  ('sft_v0', ('sft', True, False, 'v0')), ('cpt_thinking', ('cpt', True, False, 'v1'))])
 def test_what_is_measured(name, found):
   config = smoke.get_config()
   assert dataclasses.astuple(measures.Measure.of(config, name)) == found
@@ -95,11 +95,12 @@ def test_what_is_measured(name, found):
   assert measures.Measure.of(config, name).thinking == (name == 'cpt_thinking')
 
 
-@pytest.mark.parametrize('name', ['moon', 'moon_sampled', 'sft_thinking', 'rl_', 'sft_sampled_x'])
+@pytest.mark.parametrize(
+  'name', ['moon', 'moon_sampled', 'sft_thinking', 'rl_', 'sft_sampled_x', 'rl_v12'])
 def test_what_cannot_be_measured_is_refused(name):
   config = smoke.get_config()
   config.evaluate.also = (name,)
-  with pytest.raises(stages.StageError, match="is neither 'cpt_thinking' nor one of cpt_sampled"):
+  with pytest.raises(stages.StageError, match="neither 'cpt_thinking' nor a stage with 'sampled'"):
     measures.require_known(config)
 
 
@@ -113,7 +114,7 @@ def test_a_study_shares_skips_and_reports(tmp_path):
   found = json.loads((work / 'study.json').read_text())
   values = {(row['arm'], row['stage'], row['metric']): row for row in found['table']}
   assert set(values) == {
-    (arm, stage, metric) for arm in ('full', 'same') for stage in ('cpt', 'cpt_sampled')
+    (arm, stage, metric) for arm in ('full', 'same') for stage in ('cpt', 'cpt_sampled', 'last')
     for metric in ('exact_match', 'changed_state_exact_match', 'rubric')}
   assert values['same', 'cpt', 'rubric']['difference']['mean'] == 0
   greedy, sampled = (json.loads((work / 'full' / '0' / 'evaluation' / f'{name}.json').read_text())

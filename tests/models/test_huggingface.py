@@ -34,6 +34,14 @@ def test_config_round_trip():
   assert huggingface.config_from_huggingface(huggingface.config_to_huggingface(config)) == config
 
 
+@pytest.mark.parametrize('tied', [True, False])
+def test_the_whole_models_word_on_its_tied_table_counts(tied):
+  text = huggingface.config_to_huggingface(
+    dataclasses.replace(CONFIG, tied_embeddings=not tied))
+  found = huggingface.config_from_huggingface({'text_config': text, 'tie_word_embeddings': tied})
+  assert found.tied_embeddings is tied
+
+
 def test_rope_theta_of_older_config_files():
   values = huggingface.config_to_huggingface(CONFIG)
   del values['rope_parameters']

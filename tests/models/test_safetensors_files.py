@@ -63,6 +63,29 @@ def test_a_torn_file_is_named(tmp_path, size):
     SafetensorsFolder(tmp_path)
 
 
+@pytest.mark.parametrize('content', [
+  b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n', b'\xff' * 40, b'',
+  (2).to_bytes(8, 'little') + b'[]'])
+def test_what_is_no_safetensors_file(tmp_path, content):
+  (tmp_path / 'model.safetensors').write_bytes(content)
+  with pytest.raises(SafetensorsError, match=r'model\.safetensors: torn or no safetensors file'):
+    SafetensorsFolder(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+  with pytest.raises(SafetensorsError, match='missing: no such folder'):
+    SafetensorsFolder(tmp_path / 'missing')
+
+
+def test_tensors_that_a_reader_would_take_for_ours(tmp_path):
+  safetensors_files.require_none_of_others(tmp_path / 'missing')
+  (tmp_path / 'model-00001.safetensors').touch()  # of an export that was stopped
+  safetensors_files.require_none_of_others(tmp_path)
+  written(tmp_path, TENSORS)
+  with pytest.raises(SafetensorsError, match=r'/model\.safetensors: is there already'):
+    safetensors_files.require_none_of_others(tmp_path)
+
+
 def test_a_folder_without_any(tmp_path):
   with pytest.raises(SafetensorsError, match=r'no \*\.safetensors file'):
     SafetensorsFolder(tmp_path)

@@ -115,11 +115,36 @@ def test_an_endpoint_that_stays_away_is_an_error_not_a_zero(failure, requests):
 
 
 def test_the_first_failure_stops_the_others():
-  with running(lambda body: Failure(400), delay=0.2) as server:
-    with pytest.raises(EndpointError, match='400'):
+  with running(lambda body: Failure(401), delay=0.2) as server:
+    with pytest.raises(EndpointError, match='401'):
       LlmJudge(endpoint(server, concurrency=2)).judge(
         [str(n) for n in range(30)], [REFERENCE] * 30)
   assert len(server.requests) < 30
+
+
+def test_what_the_endpoint_refuses_is_invalid_and_the_others_count(caplog):
+  too_long = Failure(400, body=json.dumps({'error': {
+    'message': 'the context is 4096 tokens', 'code': 'context_length_exceeded'}}))
+
+  def answer(body):
+    return too_long if 'x' * 90 in body['messages'][1]['content'] else GOOD
+
+  with running(answer) as server:
+    judge = LlmJudge(endpoint(server))
+    found = judge.judge(['a', 'x' * 99, 'b'], [REFERENCE] * 3)
+  assert found == [Scores(5, 4, 4, 5, 4), None, Scores(5, 4, 4, 5, 4)]
+  assert judge.usage.refused == 1 and judge.usage.requests == 2
+  assert '1 of 3 requests are refused' in caplog.text and '4096' in caplog.text
+  with running(lambda body: too_long) as server, pytest.raises(EndpointError, match='4096'):
+    LlmJudge(endpoint(server)).judge(['a', 'b'], [REFERENCE] * 2)
+
+
+def test_answers_that_were_cut_off_are_counted(caplog):
+  with running(lambda body: GOOD, finish='length') as server:
+    judge = LlmJudge(endpoint(server, max_tokens=7))
+    judge.judge(['a', 'b'], [REFERENCE] * 2)
+  assert judge.usage.cut_off == 2
+  assert '2 of 2 answers of grader-1 end at max_tokens = 7' in caplog.text
 
 
 def test_an_answer_of_another_kind_of_server():
@@ -165,6 +190,11 @@ def test_a_cached_answer_makes_no_request(tmp_path):
     LlmJudge(Endpoint('grader-2', server.url, 'TEST_API_KEY'), tmp_path).judge(
       ['alpha\n~$'], [REFERENCE])
     assert len(server.requests) == 3
+    judge_one(server, tmp_path, temperature=1.0)  # samples otherwise
+    assert len(server.requests) == 4
+    with running(lambda body: GOOD) as other:  # of the same name elsewhere
+      judge_one(other, tmp_path)
+      assert len(other.requests) == 1
   assert judge_one(server, tmp_path) == Scores(5, 4, 4, 5, 4)  # the server is gone
 
 

@@ -29,6 +29,14 @@ def test_nine_to_one():
   assert found.total == pytest.approx(0.9 * found.rubric)
 
 
+def test_where_there_is_no_rule_the_rubric_counts_alone():
+  searched = Reference('search', '{"tool": "search", "query": "x"}', '1. A page\n   of words')
+  found = reward(turn('1. A page\n   of words'), searched)
+  assert found == Reward(25.0, 25.0, None, True)
+  other = reward(turn('1. Another\n   of words'), searched)
+  assert other.rule is None and other.total == other.rubric < 25
+
+
 def test_weights_select_one_part():
   text = turn('alpha\n~$')
   both = reward(text, REFERENCE)
