@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,21 +84,28 @@ class Measure:
 
     Args:
       config: the whole config.
-      name: the stage; '{stage}_sampled'; '{stage}_{template}', as in 'sft_v0': with the system
-        prompt of a template instead of the (first) one that the stage was trained on, so that
-        stages can be compared by the same prompts; or 'cpt_thinking': CPT, which was not taught to
-        think, allowed to all the same. The base checkpoint has seen thinking, so that this is what
-        SFT is to be compared with. SFT and RL think unless `config.data.thinking` is off.
+      name: the stage; behind it, where wanted, a template, as in 'sft_v0': the system prompt is of
+        that one instead of the (first) one that the stage was trained on, so that stages can be
+        compared by the same prompts; behind that, where wanted, 'sampled'. Or 'cpt_thinking': CPT,
+        which was not taught to think, allowed to all the same. The base checkpoint has seen
+        thinking, so that this is what SFT is to be compared with. SFT and RL think unless
+        `config.data.thinking` is off.
     """
-    stage, _, how = name.partition('_')
-    ways = ('', 'sampled', *templates.TEMPLATES, *(['thinking'] if stage == 'cpt' else []))
-    if stage not in stages.WORLD_MODEL_STAGES or how not in ways or name == f'{stage}_':
+    known = _NAME.fullmatch(name)
+    if not known:
       raise stages.StageError(
-          f"config.evaluate.also: {name!r} is neither 'cpt_thinking' nor a stage with 'sampled' or "
-          "a template behind it, such as 'sft_sampled' and 'sft_v0'")
-    thinking = how == 'thinking' or (stage != 'cpt' and config.data.thinking)
-    template = how if how in templates.TEMPLATES else templates.STAGE_TEMPLATES[stage][0]
-    return cls(stage, thinking, how == 'sampled', template)
+          f"config.evaluate.also: {name!r} is neither 'cpt_thinking' nor a stage with a template, "
+          "'sampled' or both behind it, such as 'sft_sampled', 'sft_v0' and 'sft_v0_sampled'")
+    stage = known['stage'] or 'cpt'
+    thinking = name == _THINKING or (stage != 'cpt' and config.data.thinking)
+    template = known['template'] or templates.STAGE_TEMPLATES[stage][0]
+    return cls(stage, thinking, bool(known['sampled']), template)
+
+
+_THINKING = 'cpt_thinking'
+_NAME = re.compile(
+    rf'(?P<stage>{"|".join(stages.WORLD_MODEL_STAGES)})'
+    rf'(_(?P<template>{"|".join(templates.TEMPLATES)}))?(?P<sampled>_sampled)?|{_THINKING}')
 
 
 def require_known(config) -> None:

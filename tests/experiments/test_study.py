@@ -87,7 +87,8 @@ def test_stages_that_cannot_follow_each_other_are_refused(chosen):
 @pytest.mark.parametrize('name, found', [
   ('cpt', ('cpt', False, False, 'v1')), ('rl', ('rl', True, False, 'v0')),
   ('sft_sampled', ('sft', True, True, 'v2')), ('cpt_sampled', ('cpt', False, True, 'v1')),
-  ('sft_v0', ('sft', True, False, 'v0')), ('cpt_thinking', ('cpt', True, False, 'v1'))])
+  ('sft_v0', ('sft', True, False, 'v0')), ('rl_v11', ('rl', True, False, 'v11')),
+  ('sft_v0_sampled', ('sft', True, True, 'v0')), ('cpt_thinking', ('cpt', True, False, 'v1'))])
 def test_what_is_measured(name, found):
   config = smoke.get_config()
   assert dataclasses.astuple(measures.Measure.of(config, name)) == found
@@ -95,12 +96,13 @@ def test_what_is_measured(name, found):
   assert measures.Measure.of(config, name).thinking == (name == 'cpt_thinking')
 
 
-@pytest.mark.parametrize(
-  'name', ['moon', 'moon_sampled', 'sft_thinking', 'rl_', 'sft_sampled_x', 'rl_v12'])
+@pytest.mark.parametrize('name', [
+  'moon', 'moon_sampled', 'sft_thinking', 'rl_', 'sft_sampled_x', 'rl_v12', 'rl_sampled_v0', '',
+  'cpt_thinking_sampled'])
 def test_what_cannot_be_measured_is_refused(name):
   config = smoke.get_config()
   config.evaluate.also = (name,)
-  with pytest.raises(stages.StageError, match="neither 'cpt_thinking' nor a stage with 'sampled'"):
+  with pytest.raises(stages.StageError, match="neither 'cpt_thinking' nor a stage with a template"):
     measures.require_known(config)
 
 
