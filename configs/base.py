@@ -80,8 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.sft = stage(50, 2e-3, rows={'sft': 4}, threshold=0.0, samples=4000)
   config.rl = policy_stage(
       20, 1e-4, prompts=64, max_tokens=160, max_prompt=512, rubric_weight=0.9,
-      # Of a batch, those whose rewards differ first; 0: all. After SFT three groups of four agree and
-      # teach nothing.
+      # Of a batch, those whose rewards differ first; 0: all. After SFT three groups of four agree
+      # and teach nothing.
       train_groups=16,
       parts=1,  # of the prompts: one part is judged while the device samples the next
       correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
