@@ -21,7 +21,8 @@ _CONFIG_FIELDS = {
   'hidden_size': 'embedding_length', 'num_hidden_layers': 'block_count',
   'intermediate_size': 'feed_forward_length', 'num_attention_heads': 'attention.head_count',
   'num_key_value_heads': 'attention.head_count_kv',
-  'rms_norm_eps': 'attention.layer_norm_rms_epsilon', 'rope_theta': 'rope.freq_base'}
+  'rms_norm_eps': 'attention.layer_norm_rms_epsilon', 'rope_theta': 'rope.freq_base',
+  'max_position_embeddings': 'context_length'}
 
 
 class GgufError(ValueError):
@@ -55,8 +56,11 @@ class GgufFile(Mapping[str, np.ndarray]):
   def config(self) -> dict[str, Any]:
     """The fields of a `config.json`."""
     fields = {theirs: self._field(f'llama.{name}') for theirs, name in _CONFIG_FIELDS.items()}
+    ends = {f'{end}_token_id': self._field(f'tokenizer.ggml.{end}_token_id')
+            for end in ('bos', 'eos')}
     return {
-      **fields, 'model_type': 'llama', 'vocab_size': len(self._field('tokenizer.ggml.tokens')),
+      **fields, **ends, 'model_type': 'llama',
+      'vocab_size': len(self._field('tokenizer.ggml.tokens')),
       'tie_word_embeddings': 'lm_head.weight' not in self}
 
   def tokenizer_json(self) -> bytes:

@@ -13,15 +13,29 @@ import pytest
 
 from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import generate
+from aw_jax.tokenizer import IM_END
 from aw_jax.training.checkpoints import load_params
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def convert(source, directory):
+def convert(source, directory, *flags):
   return subprocess.run(
-    [sys.executable, '-m', 'experiments.convert', f'--from={source}', f'--to={directory}'],
+    [sys.executable, '-m', 'experiments.convert', f'--from={source}', f'--to={directory}', *flags],
     cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def write_chat_files(folder):
+  """What a published model has beside tensors and tokenizer.json."""
+  config = json.loads((folder / 'config.json').read_text())
+  config |= {'max_position_embeddings': 8192, 'bos_token_id': 3, 'eos_token_id': 4}
+  (folder / 'config.json').write_text(json.dumps(config))
+  (folder / 'generation_config.json').write_text(json.dumps(
+    {'eos_token_id': [4, 5], 'temperature': 0.6, 'do_sample': True}))
+  (folder / 'tokenizer_config.json').write_text(json.dumps(
+    {'tokenizer_class': 'PreTrainedTokenizerFast', 'model_max_length': 8000, 'eos_token': 'ls'}))
+  (folder / 'chat_template.jinja').write_text(
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}")
 
 
 def small_tokenizer():
@@ -48,6 +62,7 @@ def test_there_and_back(name, tmp_path):
   torch_model.save_pretrained(source, max_shard_size='100KB')
   assert len(list(source.glob('*.safetensors'))) > 1
   small_tokenizer().save(str(source / 'tokenizer.json'))
+  write_chat_files(source)
 
   run = convert(source, ours)
   assert run.returncode == 0, run.stderr
@@ -63,12 +78,25 @@ def test_there_and_back(name, tmp_path):
   assert set(again.state_dict()) == set(theirs)
   for key, tensor in again.state_dict().items():
     assert torch.equal(tensor, theirs[key]), key
+  require_same_chat(again, transformers.AutoTokenizer.from_pretrained(back), tokenizer)
 
   if name == 'qwen3_tied':  # what is there would stay, or be read in place of what is written
     for arguments in ((source, ours), (ours, back)):
       run = convert(*arguments)
       assert run.returncode != 0 and 'Traceback' not in run.stderr
       assert 'already; ' in run.stderr and str(arguments[1]) in run.stderr
+
+
+def require_same_chat(model, theirs, ours):
+  """That the exported model has the context, the ends and the template of `write_chat_files`."""
+  assert model.config.max_position_embeddings == 8192
+  assert (model.config.bos_token_id, model.config.eos_token_id) == (3, 4)
+  assert model.generation_config.temperature == 0.6
+  assert model.generation_config.eos_token_id == [4, 5, ours.special(IM_END)]
+  assert (theirs.model_max_length, theirs.eos_token) == (8000, 'ls')
+  chat = theirs.apply_chat_template([{'role': 'system', 'content': 'ls'}], tokenize=False)
+  assert theirs.encode(chat) == [
+    *ours.role_header('system'), *ours.encode('ls'), ours.special(IM_END)]
 
 
 def test_a_folder_without_config_is_one_sentence(tmp_path):

@@ -65,6 +65,18 @@ def test_missing_config_field_is_named():
     huggingface.config_from_huggingface(values)
 
 
+def test_of_a_multimodal_checkpoint_the_text_model_is_read():
+  params = params_of(CONFIG)
+  state_dict = {
+    name.replace('model.', 'model.language_model.', 1): array
+    for name, array in huggingface.to_state_dict(params, CONFIG).items()}
+  assert 'model.language_model.layers.1.mlp.up_proj.weight' in state_dict
+  others = {'model.visual.blocks.0.attn.qkv.weight': np.ones((3, 3)),
+            'mtp.layers.0.mlp.up_proj.weight': np.ones((3, 3))}
+  back = huggingface.from_state_dict(state_dict | others, CONFIG)
+  jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
 def test_checkpoint_of_another_model_is_refused_by_tensor():
   state_dict = huggingface.to_state_dict(params_of(CONFIG), CONFIG)
   name = 'model.layers.1.mlp.up_proj.weight'
