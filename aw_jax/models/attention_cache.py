@@ -43,9 +43,10 @@ class ChunkedCache:
     """Each row `times` times in a row."""
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=1), self)
 
-  def first_rows(self, count: int) -> 'ChunkedCache':
-    """The first rows alone."""
-    return jax.tree.map(lambda x: x[:, :count], self)
+  def rows(self, start: jax.Array | int, count: int) -> 'ChunkedCache':
+    """So many rows from row `start` on."""
+    return jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x, start, count, axis=1), self)
 
   def write_rows(self, rows: 'ChunkedCache', start: jax.Array | int) -> 'ChunkedCache':
     """With `rows`, of no more slots, from row `start` on; slots behind theirs are stale."""
@@ -73,9 +74,9 @@ class RowCache:
     """Each row `times` times in a row."""
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), self)
 
-  def first_rows(self, count: int) -> 'RowCache':
-    """The first rows alone."""
-    return jax.tree.map(lambda x: x[:count], self)
+  def rows(self, start: jax.Array | int, count: int) -> 'RowCache':
+    """So many rows from row `start` on."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, count), self)
 
   def write_rows(self, rows: 'RowCache', start: jax.Array | int) -> 'RowCache':
     """With `rows`, of no more slots, from row `start` on; slots behind theirs are stale."""

@@ -126,12 +126,15 @@ def repeat_rows(cache: Cache, times: int) -> Cache:
   return cache.replace(layers=layers, lengths=repeat(cache.lengths))
 
 
-def first_rows(cache: Cache, count: int) -> Cache:
-  """The first rows of a cache alone."""
+def take_rows(cache: Cache, start: jax.Array | int, count: int) -> Cache:
+  """So many rows of a cache, from row `start` on."""
+  def taken(x):
+    if _is_attention(x):
+      return x.rows(start, count)
+    return jax.lax.dynamic_slice_in_dim(x, start, count)
+
   def take(tree):
-    return jax.tree.map(
-        lambda x: x.first_rows(count) if _is_attention(x) else x[:count], tree,
-        is_leaf=_is_attention)
+    return jax.tree.map(taken, tree, is_leaf=_is_attention)
 
   layers = (jax.vmap(take) if cache.stacked else take)(cache.layers)
   return cache.replace(layers=layers, lengths=take(cache.lengths))

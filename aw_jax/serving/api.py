@@ -42,6 +42,7 @@ class Reader:
     """
     self._request = request
     self._stream = TextStream(tokenizer, request.stop, prefix)
+    self._unread: list[int] = []
     self._pending: list[tuple[int, int, TokenLogprob]] = []  # with the text's places
     self.count = 0
 
@@ -51,12 +52,19 @@ class Reader:
     if self._request.stop or self._request.logprobs:
       self._read_each(tokens)
     else:
-      stream.feed(tokens.ids)
-      self.count += tokens.count
+      self._read_all(tokens)
     if tokens.finish and not stream.stopped:
       stream.finish()
     finish = 'stop' if stream.stopped else tokens.finish
     return Piece(stream.text[before:], self._settled(bool(finish)), finish)
+
+  def _read_all(self, tokens: Tokens) -> None:
+    """Together; of an answer that is sent whole only at its end: each call decodes all anew."""
+    self._unread += tokens.ids
+    self.count += tokens.count
+    if self._request.stream or tokens.finish:
+      self._stream.feed(self._unread)
+      self._unread = []
 
   def _read_each(self, tokens: Tokens) -> None:
     """One by one, up to the token that completes a stop string."""

@@ -22,7 +22,7 @@ import tqdm
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aw_jax import partitioning
-from aw_jax.models.cache import first_rows, init_cache, write_rows
+from aw_jax.models.cache import init_cache, take_rows, write_rows
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, cast_kernels, token_logprobs, unstack_layers
 from aw_jax.sampling.decode import Speaker, categorical, greedy, ingest
@@ -309,22 +309,26 @@ class Slots:
     """A prompt int32[T] of so many tokens into a row; of no tokens: nothing."""
     tokens, count, row = inputs
     size = tokens.shape[0]
+    before = Speaker(take_rows(speaker.cache, row, 1),
+                     jax.lax.dynamic_slice_in_dim(speaker.hidden, row, 1))
 
     def read():
       fresh = ingest(self._model, params, self._new_speaker(1, size), tokens[None], count[None],
                      size)
-      return Speaker(
-          write_rows(speaker.cache, fresh.cache, row),
-          jax.lax.dynamic_update_slice_in_dim(speaker.hidden, fresh.hidden, row, axis=0))
+      return Speaker(write_rows(before.cache, fresh.cache, 0), fresh.hidden)
 
-    return jax.lax.cond(count > 0, read, lambda: speaker)
+    # One row goes through the condition: what does, XLA copies.
+    after = jax.lax.cond(count > 0, read, lambda: before)
+    return Speaker(
+        write_rows(speaker.cache, after.cache, row),
+        jax.lax.dynamic_update_slice_in_dim(speaker.hidden, after.hidden, row, axis=0))
 
   def _decode_first(self, count: int, params: Any, speaker: Speaker, rows: Rows
                     ) -> tuple[Speaker, Said]:
     """The first rows alone: those behind them are free."""
     if count == self._each:
       return decode_rows(self._model, params, speaker, rows, self._stop)
-    part = Speaker(first_rows(speaker.cache, count), speaker.hidden[:count])
+    part = Speaker(take_rows(speaker.cache, 0, count), speaker.hidden[:count])
     part, said = decode_rows(self._model, params, part, rows, self._stop)
     return Speaker(
         write_rows(speaker.cache, part.cache, 0),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aw_jax.models.cache import first_rows, init_cache, write_rows
+from aw_jax.models.cache import init_cache, take_rows, write_rows
 from aw_jax.models.config import DELTA_NET
 from aw_jax.models.decoder import Decoder
 from aw_jax.sampling.decode import generate
@@ -245,8 +245,8 @@ def test_rows_of_a_cache_are_written_and_taken(world, change):
   @jax.jit
   def work(whole, one, part):
     written = write_rows(whole, one, jnp.int32(2))
-    return (first_rows(write_rows(whole, part, 0), 2), written, first_rows(written, 2),
-            first_rows(whole, 2))
+    return (take_rows(write_rows(whole, part, 0), 0, 2), written, take_rows(written, 0, 2),
+            take_rows(whole, 0, 2))
 
   whole, one, part = filled(4, 64 * 9, 0), filled(1, 64, 1), filled(2, 64 * 9, 2)
   taken, written, front, before = jax.device_get(work(whole, one, part))
