@@ -72,6 +72,8 @@ def main():
   print(f'{name}: http://{host}:{listening.getsockname()[1]}/v1 on {jax.device_count()} '
         f'{jax.devices()[0].platform} device(s), {engine.slots} completions at a time of '
         f'{engine.context} tokens{"" if key else ", no key needed"}', flush=True)
+  if not key and _HOST.value not in LOOPBACK:
+    print(f'whoever reaches this machine may use it; {KEY_VARIABLE} sets a key', flush=True)
   try:
     with contextlib.suppress(KeyboardInterrupt):
       server.run(sockets=[listening])
