@@ -2,6 +2,8 @@
 
     folder/*/shard-*.jsonl -> TFDS -> seqio mixture of a stage -> packing -> {stage}.array_record
 
+and `dataset_card.md`, which says what is in them.
+
 Every step is written atomically and skipped where its result is there, so a killed run goes on
 where it was.
 """
@@ -19,7 +21,7 @@ import tqdm
 from absl import logging
 
 from aw_jax.tokenizer import Tokenizer
-from data_pipelines import examples, packing, pools, records, sources, vocabulary
+from data_pipelines import dataset_card, examples, packing, pools, records, sources, vocabulary
 from data_pipelines import traces as written_traces
 from data_pipelines.examples import DEFAULT, Options, Switches, WrittenTraces
 from data_pipelines.loss_mask import CLASSES
@@ -72,7 +74,9 @@ def prepare(
   written = None if traces is None else written_traces.read(traces)
   options = Options(tokenizer, seq_len, seed, switches, written)
   job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
-  return {stage: job.run(stage) for stage in stages}
+  made = {stage: job.run(stage) for stage in stages}
+  dataset_card.write_for_records(out)
+  return made
 
 
 def _check(stages: Sequence[str], split: str) -> None:
@@ -180,6 +184,8 @@ class _Tally:
   def __init__(self, written_traces: Mapping[str, int]):
     self._written_traces = dict(written_traces)
     self.examples: collections.Counter = collections.Counter()  # by domain
+    self.families: dict[str, collections.Counter] = {}  # by domain
+    self.lengths: dict[str, list[int]] = {}  # in tokens, by domain
     self.dropped: collections.Counter = collections.Counter()  # by reason
     self.classes: dict[str, np.ndarray] = {}  # by domain
     self.turns_cut = 0
@@ -192,6 +198,9 @@ class _Tally:
       return False
     domain = example['domain']
     self.examples[domain] += 1
+    self.families.setdefault(domain, collections.Counter())[example['family']] += 1
+    self.lengths.setdefault(domain, []).extend(
+        map(int, example['lengths']) if 'lengths' in example else [len(example['tokens'])])
     if 'classes' in example:
       self.turns_cut += int(example['turns_cut'].sum())
       if example['classes'].size:
@@ -199,7 +208,13 @@ class _Tally:
     return True
 
   def summary(self, stage: str) -> dict[str, Any]:
-    result = {'examples': dict(self.examples), 'dropped': dict(self.dropped), **self.numbers}
+    result = {
+        'examples': dict(self.examples), 'dropped': dict(self.dropped),
+        'families': {domain: dict(sorted(counts.items()))
+                     for domain, counts in sorted(self.families.items())},
+        'token_lengths': {domain: dataset_card.quantiles(lengths)
+                          for domain, lengths in sorted(self.lengths.items())},
+        **self.numbers}
     if stage in ('cpt', 'reasoning', 'agent'):
       result['turns_cut'] = self.turns_cut
     if self._written_traces:

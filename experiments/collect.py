@@ -2,16 +2,19 @@
 
     python -m experiments.collect --domain=terminal --episodes=1000 --out=/tmp/terminal
 
-Run again with the same flags, it keeps the shards that are whole and goes on.
+Run again with the same flags, it keeps the shards that are whole and goes on. `dataset_card.md` in
+the folder says what was collected.
 """
 
+import shlex
 import sys
 
 from absl import app, flags
 
 from aw_jax.environments import collect, registry
 from aw_jax.environments.base import MissingProgramError
-from aw_jax.trajectories import SPLITS, TrajectoryError
+from aw_jax.trajectories import SPLITS, TrajectoryError, read_jsonl
+from data_pipelines import dataset_card, sources
 
 _DOMAIN = flags.DEFINE_string('domain', None, 'Which world: terminal, mcp, ...', required=True)
 _EPISODES = flags.DEFINE_integer('episodes', 1000, 'How many episodes.', lower_bound=1)
@@ -51,6 +54,10 @@ def main(argv: list[str]) -> None:
   except (collect.CollectError, registry.RegistryError, MissingProgramError,
           TrajectoryError) as error:
     sys.exit(f'collect: {error}')
+  shards = sources.find_shards([_OUT.value])
+  dataset_card.write_for_trajectories(
+      _OUT.value, (trajectory for shard in shards for trajectory in read_jsonl(shard)),
+      shlex.join(['python', '-m', 'experiments.collect', *sys.argv[1:]]))
   print(collect.table(summary))
 
 

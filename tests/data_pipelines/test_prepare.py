@@ -20,7 +20,16 @@ from aw_jax.prompts import templates
 from aw_jax.tokenizer import END_PREDICTED, IM_END, Tokenizer
 from aw_jax.training import data
 from aw_jax.trajectories import Trajectory, Turn, write_jsonl
-from data_pipelines import knowledge, packing, pools, prepare, records, sources, traces
+from data_pipelines import (
+  dataset_card,
+  knowledge,
+  packing,
+  pools,
+  prepare,
+  records,
+  sources,
+  traces,
+)
 from data_pipelines.examples import DEFAULT, Switches
 
 _SETTINGS = {'vocab_size': 400, 'seq_len': 384, 'seed': 7, 'progress': False}
@@ -147,6 +156,28 @@ def test_sidecars_report(prepared, folders):
   assert classes['terminal']['echo'] == 4
 
 
+def test_the_dataset_card_counts_what_is_there(prepared):
+  out, made = prepared
+  with open(os.path.join(out, dataset_card.FILE), encoding='utf-8') as file:
+    lines = [[cell.strip() for cell in line.strip('|\n').split('|')] for line in file]
+  for stage, sidecar in made.items():
+    name = records.record_name(stage)
+    examples = sum(int(cells[3].replace(',', '')) for cells in lines
+                   if len(cells) == 4 and cells[0] == name and cells[1] in ('mcp', 'terminal'))
+    assert examples == sum(sidecar['examples'].values()) > 0
+    longest = max(lengths['longest'] for lengths in sidecar['token_lengths'].values())
+    assert longest == max(map(_longest, _records(out, name)))
+
+
+def _longest(record) -> int:
+  """Tokens of the longest example in a record of any stage."""
+  if 'segment_ids' in record:
+    return int(np.bincount(record['segment_ids'])[1:].max())
+  if 'dialogues' in record:
+    return max(len(dialogue['tokens']) for dialogue in record['dialogues'])
+  return len(record['prompt'])
+
+
 def test_sft_candidates_differ_in_their_thoughts_alone(prepared):
   out, _ = prepared
   tokenizer = Tokenizer.load(os.path.join(out, prepare.VOCABULARY_FILE))
@@ -194,8 +225,9 @@ def test_validation_tasks_make_validation_records_alone(prepared, folders):
 
 
 def _bytes(out):
-  """name -> content of every file that `prepare` vouches for."""
-  names = [f for f in os.listdir(out) if os.path.isfile(os.path.join(out, f))]
+  """name -> content of every file but the card, which counts what other tests put there too."""
+  names = [f for f in os.listdir(out)
+           if os.path.isfile(os.path.join(out, f)) and f != dataset_card.FILE]
   found = {}
   for name in names:
     with open(os.path.join(out, name), 'rb') as file:
