@@ -40,15 +40,15 @@ def run_episode(
     mark_changed_state: replay every action on a fresh copy of the initial state and mark the turns
       whose observation differs (PAPER.md section 9).
   Returns:
-    The trajectory. Where the environment breaks, the turns so far are kept, `error` says why and
-    `success` is None.
+    The trajectory. Where the environment breaks or the policy gives no action, the turns so far are
+    kept, `error` says why and `success` is None.
   """
   turns: list[Turn] = []
   submission, verification = None, None
   try:
     first = environment.reset(task, task.seed)
     while len(turns) < task.max_turns:
-      action = policy.act(task, first, turns)
+      action = _writable(policy.act(task, first, turns))
       submission = submission_of(action)
       if submission is not None:
         break
@@ -60,6 +60,17 @@ def run_episode(
     return Trajectory(task, policy.name, tuple(turns), submission, error=str(error) or repr(error))
   success = is_success(task, submission, verification)
   return Trajectory(task, policy.name, tuple(turns), submission, verification, success)
+
+
+def _writable(action: str) -> str:
+  """`action` as a record can hold it: never empty, and no halves of characters.
+
+  Raises:
+    BrokenEnvironmentError: where the policy gave no action.
+  """
+  if not action.strip():
+    raise BrokenEnvironmentError('the policy gave an empty action')
+  return action.encode('utf-8', 'replace').decode()
 
 
 def _take_turn(environment: Environment, action: str, mark_changed_state: bool) -> Turn:

@@ -1,16 +1,19 @@
 """A bubblewrap sandbox that runs an agent's shell commands.
 
 What is inside: no network, a home directory and a /tmp in capped memory file systems, /usr read
-only, an /etc of our own with the user `agent`, nothing else of the host. Started by root, it drops
-to an unprivileged uid first, because limits on processes do not bind root. One process inside
-(sandbox_driver.py) restores the pristine state between episodes and serves commands; anything
-unexpected ends the whole sandbox and the next reset starts a new one.
+only, an /etc of our own with the user `agent`, nothing else of the host; system calls that reach
+past the namespaces or the limits are refused (seccomp.py). Started by root, it drops to an
+unprivileged uid first, because limits on processes do not bind root. One process inside
+(sandbox_driver.py) restores the pristine state between episodes, serves commands and watches what
+all processes use together; anything unexpected ends the whole sandbox and the next reset starts a
+new one. tests/environments/test_red_team.py holds the attacks that it is known to withstand.
 
 Deterministic for a seed: time zone, locale, host name, `date` (a shim with a fixed clock), RANDOM,
 modification times, git's dates and identity. Not deterministic, and not hidden: process ids, inode
 numbers, the clock that python and /proc show.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,16 +21,16 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
-from aw_jax.environments import terminal_state
+from aw_jax.environments import seccomp, terminal_state
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 
 HOME = '/home/agent'
 _SCRATCH = ('/tmp', '/dev/shm', os.path.dirname(HOME))  # writable too
 _DRIVER = '/opt/driver'
+_MAX_ANSWER_BYTES = 16 << 20
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SOURCES = {  # ours -> where it lies in the driver's folder, so that imports are the same inside
     'sandbox_driver.py': 'driver.py',
@@ -65,19 +68,24 @@ class Limits:
   Attributes:
     seconds: wall-clock time of one command.
     cpu_seconds: CPU time of one process.
-    memory_bytes: address space of one process; times `processes`, what all of them could take.
+    memory_bytes: address space of one process.
+    total_memory_bytes: memory that all of them may have, sockets at 4 MiB each among it; they are
+      killed at a little more.
     processes: processes and threads at a time.
     file_bytes: size of one file.
     disk_bytes: size of the home directory; /tmp and /dev/shm have as much again.
+    files: files and directories in each of these; a little more, and the sandbox breaks.
     output_bytes: what is kept of one command's output; the rest is read and thrown away.
   """
 
   seconds: float = 5.0
   cpu_seconds: int = 10
   memory_bytes: int = 256 << 20
+  total_memory_bytes: int = 512 << 20
   processes: int = 32
   file_bytes: int = 8 << 20
   disk_bytes: int = 32 << 20
+  files: int = 10_000
   output_bytes: int = 16_000
 
 
@@ -88,14 +96,15 @@ class Result:
   Attributes:
     output: stdout and stderr as they came, at most `Limits.output_bytes`.
     cwd: the working directory after it, '~' for home.
-    timed_out: whether it was killed at the time limit; the shell is then a fresh one.
+    killed_for: 'time' or 'memory' where everything was killed because it took more than it may,
+      'shell' where the agent killed its own shell, else ''; the shell is then a fresh one.
     state: the home directory as text (terminal_state.render).
     touched: paths below home that are not as they were in the initial state.
   """
 
   output: str
   cwd: str
-  timed_out: bool
+  killed_for: str
   state: str
   touched: list[str]
 
@@ -121,14 +130,17 @@ class Sandbox:
       setup: 'files' (path -> text), 'modes' (path -> octal), 'dirs' (paths), 'commands' (run once).
       seed: of bash's RANDOM.
     """
-    if self._process is None:
-      self._start()
-      self._check_start()
-    answer = self._request(
-        op='reset', files=setup.get('files', {}), modes=setup.get('modes', {}),
-        dirs=list(setup.get('dirs', ())), commands=list(setup.get('commands', ())),
-        seed=seed % 32768, limit=self._limits.seconds)
-    return answer['state']
+    request = {
+        'op': 'reset', 'files': setup.get('files', {}), 'modes': setup.get('modes', {}),
+        'dirs': list(setup.get('dirs', ())), 'commands': list(setup.get('commands', ())),
+        'seed': seed % 32768, 'limit': self._limits.seconds}
+    if self._process is not None:
+      # The episode before may have broken it; this one is not to blame, and gets a new one.
+      with contextlib.suppress(BrokenEnvironmentError):
+        return self._request(**request)['state']
+    self._start()
+    self._check_start()
+    return self._request(**request)['state']
 
   def run(self, command: str) -> Result:
     """Runs `command` in the episode's shell."""
@@ -139,7 +151,7 @@ class Sandbox:
     return Result(**self._request(op='probe', command=command, limit=self._limits.seconds))
 
   def verify(self, command: str) -> Result:
-    """Runs `command` in a fresh shell on the state as it is; that shell stays."""
+    """Runs `command` in a fresh shell on the state as it is, with nothing else running."""
     return Result(**self._request(op='verify', command=command, limit=self._limits.seconds))
 
   def close(self) -> None:
@@ -151,12 +163,14 @@ class Sandbox:
       self._errors.close()
 
   def _start(self) -> None:
-    self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+    # In memory, for the disk may be full.
+    self._errors = open(os.memfd_create('errors'), 'w+b')  # noqa: SIM115
     arguments, descriptors = _arguments(self._limits)
     try:
       self._process = subprocess.Popen(
           arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
           pass_fds=descriptors, cwd='/', env={}, **_unprivileged())
+      os.set_blocking(self._process.stdin.fileno(), False)
     except OSError as error:
       raise MissingProgramError(f'bwrap does not start: {error}') from error
     finally:
@@ -177,17 +191,25 @@ class Sandbox:
     if self._process is None:
       raise BrokenEnvironmentError('the sandbox is not running; reset it first')
     data = json.dumps(request).encode()
+    deadline = time.monotonic() + 4 * self._limits.seconds + 20
     try:
-      self._process.stdin.write(len(data).to_bytes(4, 'big') + data)
-      self._process.stdin.flush()
-      deadline = time.monotonic() + 4 * self._limits.seconds + 20
+      self._write(len(data).to_bytes(4, 'big') + data, deadline)
       size = int.from_bytes(self._read(4, deadline), 'big')
+      if size > _MAX_ANSWER_BYTES:
+        raise OSError(f'an answer of {size} bytes')
       answer = json.loads(self._read(size, deadline))
     except (OSError, ValueError) as error:
       raise self._broken(str(error)) from error
     if 'error' in answer:
       raise self._broken(answer['error'])
     return answer
+
+  def _write(self, data: bytes, deadline: float) -> None:
+    descriptor = self._process.stdin.fileno()
+    while data:
+      if not select.select([], [descriptor], [], max(0.0, deadline - time.monotonic()))[1]:
+        raise OSError('no request taken in time')
+      data = data[os.write(descriptor, data):]
 
   def _read(self, size: int, deadline: float) -> bytes:
     descriptor = self._process.stdout.fileno()
@@ -227,7 +249,7 @@ def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
   arguments = [
       bwrap, '--unshare-all', '--unshare-user', '--disable-userns', '--uid', '1000',
       '--gid', '1000', '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv',
-      '--cap-drop', 'ALL',
+      '--cap-drop', 'ALL', '--as-pid-1',
       '--ro-bind', '/usr', '/usr', '--proc', '/proc', '--dev', '/dev', '--remount-ro', '/dev',
       '--dir', '/opt/empty']
   for folder in (*_SCRATCH, HOME):
@@ -239,34 +261,41 @@ def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
       arguments += ['--ro-bind', folder, folder]
   if prefix is not None:
     arguments += ['--ro-bind', prefix, prefix, '--symlink', python, '/opt/bin/python3']
-  descriptors = []
-  for path, text, mode in _files():
-    descriptors.append(_readable(text))
+  descriptors = [_readable(seccomp.program())]
+  arguments += ['--seccomp', str(descriptors[0])]
+  for path, content, mode in _files():
+    descriptors.append(_readable(content))
     arguments += ['--perms', mode, '--ro-bind-data', str(descriptors[-1]), path]
   for name, value in _ENVIRONMENT.items():
     arguments += ['--setenv', name, value]
   rlimits = {'AS': limits.memory_bytes, 'NPROC': limits.processes, 'FSIZE': limits.file_bytes,
              'CPU': limits.cpu_seconds, 'CORE': 0, 'NOFILE': 256}
-  settings = {'home': HOME, 'scratch': _SCRATCH, 'limits': rlimits, 'cap': limits.output_bytes}
+  settings = {'home': HOME, 'scratch': (*_SCRATCH, HOME), 'limits': rlimits,
+              'cap': limits.output_bytes, 'memory': limits.total_memory_bytes,
+              'files': limits.files}
   arguments += ['--remount-ro', '/', '--chdir', HOME, '--', python, '-S', '-B',
                 f'{_DRIVER}/driver.py', json.dumps(settings)]
   return arguments, descriptors
 
 
-def _files() -> list[tuple[str, str, str]]:
-  """(path, text, permissions) of the files of ours inside."""
-  files = [(f'/etc/{name}', text, '0444') for name, text in _ETC.items()]
-  files.append(('/opt/bin/date', _DATE, '0555'))
-  for name, path in _SOURCES.items():
-    with open(os.path.join(_HERE, name), encoding='utf-8') as file:
-      files.append((f'{_DRIVER}/{path}', file.read(), '0444'))
+def _files() -> list[tuple[str, bytes, str]]:
+  """(path, content, permissions) of the files of ours inside."""
+  files = [(f'/etc/{name}', text.encode(), '0444') for name, text in _ETC.items()]
+  files.append(('/opt/bin/date', _DATE.encode(), '0555'))
+  bash = shutil.which('bash')
+  if bash is None:
+    raise MissingProgramError('bash not found: apt-get install -y bash')
+  sources = [(os.path.join(_HERE, name), path, '0444') for name, path in _SOURCES.items()]
+  for source, path, mode in (*sources, (bash, 'bash', '0111')):
+    with open(source, 'rb') as file:
+      files.append((f'{_DRIVER}/{path}', file.read(), mode))
   return files
 
 
-def _readable(text: str) -> int:
-  """A descriptor from which `text` can be read to its end."""
+def _readable(content: bytes) -> int:
+  """A descriptor from which `content` can be read to its end."""
   descriptor = os.memfd_create('aw_jax')
-  os.write(descriptor, text.encode())
+  os.write(descriptor, content)
   os.lseek(descriptor, 0, os.SEEK_SET)
   return descriptor
 

@@ -1,10 +1,16 @@
-"""The process inside the sandbox that drives bash; started by sandbox.py.
+"""The first process inside the sandbox, which drives bash; started by sandbox.py.
 
 Standard library and terminal_state.py only. Requests and answers are JSON with a length of four
 bytes before it, on stdin and stdout. One bash, the *zygote*, stays pristine for ever and forks the
 shell of each episode, which is several times faster than starting bash anew. A shell reads
 NUL-terminated commands on descriptor 3 and reports its working directory on descriptor 4; what
 commands print arrives on 5.
+
+The agent has the same uid as all of these. As process 1 the driver cannot be killed or stopped from
+within, and collects the orphans. The zygote and its shells run a copy of bash that may be executed
+but not read, for then the kernel lets nobody trace them or open their descriptors: a command cannot
+overhear the next one, or the check at an episode's end, or leave something in the zygote for the
+episodes to come.
 """
 
 import contextlib
@@ -22,7 +28,13 @@ import time
 
 from aw_jax.environments import terminal_state
 
+BASH = '/opt/driver/bash'
 ENDED = b'\1'  # the zygote's report that a shell has ended
+WATCH_SECONDS = 0.05  # between two looks at what the agent uses
+MAX_REPORT_BYTES = 1 << 16
+READ_SECONDS = 5.0  # at least, for the state after a command
+MAX_OWN_BYTES = 1 << 30  # address space of the driver
+SOCKET_BYTES = 4 << 20  # what a socket's buffers may hold, which counts as no process's
 SHELL = r"""
 __status() { return $__last; }
 __serve() {
@@ -42,14 +54,18 @@ done
 
 
 class ShellError(Exception):
-  """A shell ended or did not answer."""
+  """A shell ended or did not answer: ShellError(what it had printed, why it was killed)."""
+
+
+class LimitError(Exception):
+  """Something took more than it may: LimitError(what of)."""
 
 
 class Shell:
   """The zygote and the shell it has forked."""
 
-  def __init__(self, home, limits):
-    self._home, self._limits = home, limits
+  def __init__(self, home, limits, watch):
+    self._home, self._limits, self._watch = home, limits, watch
     self.pid = 0
     self.alive = False
     self._process = None
@@ -82,24 +98,23 @@ class Shell:
       self._send(command)
       output = self._receive(limit, cap)
     except OSError as error:
-      raise ShellError(b'') from error
+      raise ShellError(b'', 'shell') from error
     if self._ended:
       self.alive = False
       return output, None
     return output, self._cwd
 
   def kill_all(self):
-    """Kills every process but the driver and the sandbox's init, however fast they multiply."""
+    """Kills every process but the driver, however fast they multiply."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
       with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-      if self._process is not None:
-        self._process.wait()
-        self._process = None
-      if len(_processes()) <= 2:
+      self._process = None
+      reap()
+      if len(_processes()) <= 1:
         break
-      time.sleep(0.005)
+      time.sleep(0.002)
     else:
       sys.exit('processes cannot be killed')
     for descriptor in getattr(self, '_descriptors', ()):
@@ -108,17 +123,13 @@ class Shell:
     self.alive = False
 
   def kill_strays(self):
-    """Kills what the agent left running, with the shell already stopped."""
-    known = {1, os.getpid(), self.pid}
-    for _ in range(50):
-      strays = _processes() - known
-      if not strays:
-        return
-      for pid in strays:
-        with contextlib.suppress(ProcessLookupError):
-          os.kill(pid, signal.SIGKILL)
-      time.sleep(0.0005)
-    self.kill_all()
+    """Kills what the agent left running, with the shell already stopped.
+
+    The zygote goes with it: what is still there may be a shell that only said it had ended.
+    """
+    reap()
+    if _processes() - {1, self.pid}:
+      self.kill_all()
 
   def _start_zygote(self):
     command_read, self._commands = os.pipe()
@@ -136,7 +147,7 @@ class Shell:
         resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (value, value))
 
     self._process = subprocess.Popen(
-        ['bash', '--norc', '--noprofile', '-c', SHELL, 'bash'], cwd=self._home,
+        ['bash', '--norc', '--noprofile', '-c', SHELL, 'bash'], executable=BASH, cwd=self._home,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         preexec_fn=prepare, pass_fds=(3, 4, 5))
     self.pid = self._process.pid
@@ -153,21 +164,25 @@ class Shell:
       data = data[os.write(self._commands, data):]
 
   def _receive(self, limit, cap):
-    """Waits for the shell's report; returns what was printed. Raises ShellError(output so far)."""
+    """Waits for the shell's report; returns what was printed. Raises ShellError."""
     chunks, size, control = [], 0, b''
     deadline = time.monotonic() + limit
     while not control.endswith(b'\0'):
       left = deadline - time.monotonic()
-      ready = dict(self._poll.poll(max(0, left) * 1000))
-      if not ready or left <= 0:
-        raise ShellError(b''.join(chunks))
+      ready = dict(self._poll.poll(max(0, min(left, WATCH_SECONDS)) * 1000))
+      if left <= 0:
+        raise ShellError(b''.join(chunks), 'time')
+      try:
+        self._watch()
+      except LimitError as error:
+        raise ShellError(b''.join(chunks), str(error)) from error
       if self._output in ready:
         size = self._drain(chunks, size, cap)
       if self._control in ready:
         piece = os.read(self._control, 65536)
-        if not piece:
-          raise ShellError(b''.join(chunks))
         control += piece
+        if not piece or len(control) > MAX_REPORT_BYTES:
+          raise ShellError(b''.join(chunks), 'shell')
     self._drain(chunks, size, cap)
     reports = control[:-1].split(b'\0')
     self._ended = ENDED in reports
@@ -189,16 +204,75 @@ class Shell:
     return size
 
 
+def reap():
+  """Collects the processes that have ended, the orphans too."""
+  with contextlib.suppress(ChildProcessError):
+    while os.waitpid(-1, os.WNOHANG)[0]:
+      pass
+
+
 def _processes():
   return {int(name) for name in os.listdir('/proc') if name.isdigit()}
+
+
+class Watch:
+  """Looks now and then at what all processes use together, which no rlimit counts."""
+
+  def __init__(self, folders, memory, files):
+    self._folders, self._memory, self._files = folders, memory, files
+    self._next = 0.0
+
+  def __call__(self):
+    """Raises LimitError('memory' or 'files'); looks once in WATCH_SECONDS."""
+    if time.monotonic() < self._next:
+      return
+    reap()
+    for folder in self._folders:
+      space = os.statvfs(folder)
+      if space.f_files - space.f_ffree > self._files:
+        raise LimitError('files')
+    processes = _processes() - {1}
+    memory = self._memory - _sockets() * SOCKET_BYTES
+    if (sum(map(_resident, processes)) > memory
+        and sum(map(_proportional, processes)) > memory):  # slower, but counts pages once
+      raise LimitError('memory')
+    self._next = time.monotonic() + WATCH_SECONDS
+
+
+def _sockets():
+  """How many sockets there are."""
+  with open('/proc/net/sockstat', 'rb') as file:
+    return int(file.readline().split()[-1])  # sockets: used N
+
+
+def _resident(pid):
+  """Bytes of memory that a process has, those it shares among them."""
+  try:
+    with open(f'/proc/{pid}/statm', 'rb') as file:
+      return int(file.read().split()[1]) * resource.getpagesize()
+  except (FileNotFoundError, ProcessLookupError):
+    return 0
+
+
+def _proportional(pid):
+  """Bytes of memory that a process has, each divided by the number of those that share it."""
+  try:
+    with open(f'/proc/{pid}/smaps_rollup', 'rb') as file:
+      return next((int(line.split()[1]) << 10 for line in file if line.startswith(b'Pss:')), 0)
+  except PermissionError:  # a shell
+    return _resident(pid)
+  except (FileNotFoundError, ProcessLookupError):
+    return 0
 
 
 class Driver:
   """Answers the host's requests."""
 
-  def __init__(self, home, scratch, limits, cap):
+  def __init__(self, home, scratch, limits, cap, memory, files):
     self._home, self._scratch, self._cap = home, scratch, cap
-    self._shell = Shell(home, limits)
+    self._watch = Watch(scratch, memory, files)
+    self._shell = Shell(home, limits, self._watch)
+    self._killed = ''  # why the agent's processes were, since the last command
     self._seed = 0
     self._image = []
     self._pristine = []  # the entries of the initial state
@@ -208,9 +282,17 @@ class Driver:
     """Shows that the sandbox is up."""
     return {}
 
+  def idle(self):
+    """Between two requests: what runs in the background may still use too much."""
+    try:
+      self._watch()
+    except LimitError as error:
+      self._killed = str(error)
+      self._shell.kill_all()
+
   def reset(self, files, modes, dirs, commands, seed, limit):
     """Builds an initial state from nothing; returns its state."""
-    self._seed = seed
+    self._seed, self._killed = seed, ''
     self._shell.stop()
     self._shell.kill_strays()
     self._image = [(path, 'dir', 0o755, b'') for path in dirs]
@@ -222,7 +304,7 @@ class Driver:
     for command in commands:
       output, cwd = self._shell.run(command, limit, self._cap)
       if cwd is None:
-        raise ShellError(output)
+        raise ShellError(output, 'shell')
     if commands:
       self._shell.stop()
       self._shell.kill_strays()
@@ -245,25 +327,36 @@ class Driver:
     return self._run(command, limit)
 
   def verify(self, command, limit):
-    """Runs a command in a fresh shell on the state as it is."""
+    """Runs a command in a fresh shell on the state as it is, with nothing else running."""
+    self._shell.stop()
+    self._shell.kill_strays()
+    self._killed = ''
     self._shell.start(self._seed)
     return self._run(command, limit)
 
   def _run(self, command, limit):
-    timed_out = False
+    killed = self._killed
+    if not self._shell.alive:
+      self._shell.start(self._seed)
     try:
       output, cwd = self._shell.run(command, limit, self._cap)
     except ShellError as error:
-      output, cwd, timed_out = error.args[0], None, True
+      output, killed = error.args
+      cwd = None
       self._shell.kill_all()
+    self._killed = ''
+    if killed == 'files':
+      raise LimitError('number of files')
     if cwd is None:
       self._shell.start(self._seed)
-    entries = terminal_state.read_entries(self._home)
+    with _time_limit(max(limit, READ_SECONDS)):
+      entries = terminal_state.read_entries(self._home)
+      prompt = self._prompt(cwd)
+      state = terminal_state.render(entries, prompt)
     touched = terminal_state.touched(self._pristine, entries)
     self._clean = not touched and not self._used_scratch()
-    prompt = self._prompt(cwd)
-    return {'output': output.decode('utf-8', 'replace'), 'cwd': prompt, 'timed_out': timed_out,
-            'state': terminal_state.render(entries, prompt), 'touched': touched}
+    return {'output': output.decode('utf-8', 'replace'), 'cwd': prompt, 'killed_for': killed,
+            'state': state, 'touched': touched}
 
   def _prompt(self, cwd):
     if cwd is None or cwd == self._home:
@@ -271,13 +364,15 @@ class Driver:
     return '~' + cwd[len(self._home):] if cwd.startswith(self._home + '/') else cwd
 
   def _used_scratch(self):
-    return any(path != self._home for folder in self._scratch for path in _children(folder))
+    return any(path != self._home for folder in self._scratch if folder != self._home
+               for path in _children(folder))
 
   def _restore_files(self):
     os.chmod(self._home, 0o755)
     _wipe(self._home)
     for folder in self._scratch:
-      _wipe(folder, keep=self._home)
+      if folder != self._home:
+        _wipe(folder, keep=self._home)
       os.utime(folder, (terminal_state.MTIME, terminal_state.MTIME))
     for path, kind, _, data in self._image:
       full = os.path.join(self._home, path)
@@ -316,6 +411,20 @@ class Driver:
     return image
 
 
+@contextlib.contextmanager
+def _time_limit(seconds):
+  """Raises LimitError inside where it takes longer: an agent may leave files that do."""
+  def stop(*_):
+    raise LimitError('time to read the files')
+  signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, seconds, WATCH_SECONDS)  # again, where that was caught
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 def _children(folder):
   return [os.path.join(folder, name) for name in os.listdir(folder)]
 
@@ -342,23 +451,34 @@ def _force(function, path, _):
 
 
 def _read_exactly(count):
-  data = sys.stdin.buffer.read(count)
-  if len(data) < count:
-    sys.exit(0)
+  data = b''
+  while len(data) < count:
+    piece = os.read(0, count - len(data))
+    if not piece:
+      sys.exit(0)
+    data += piece
   return data
+
+
+def _read_request(idle):
+  while not select.select([0], [], [], WATCH_SECONDS)[0]:
+    idle()
+  return json.loads(_read_exactly(int.from_bytes(_read_exactly(4), 'big')))
 
 
 def main():
   """Serves requests until stdin closes."""
   ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the agent may not read or trace us
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 gets no signal it has no handler for
+  resource.setrlimit(resource.RLIMIT_AS, (MAX_OWN_BYTES, MAX_OWN_BYTES))
   os.umask(0o022)
   driver = Driver(**json.loads(sys.argv[1]))
   while True:
-    request = json.loads(_read_exactly(int.from_bytes(_read_exactly(4), 'big')))
+    request = _read_request(driver.idle)
     operation = request.pop('op')
     try:
       answer = getattr(driver, operation)(**request)
-    except (OSError, ShellError, ValueError) as error:
+    except (OSError, ShellError, LimitError, ValueError, RecursionError, MemoryError) as error:
       answer = {'error': f'{operation}: {error!r}'}
     data = json.dumps(answer).encode()
     sys.stdout.buffer.write(len(data).to_bytes(4, 'big') + data)

@@ -15,8 +15,13 @@ from aw_jax.trajectories import Task
 MAX_OUTPUT_CHARACTERS = 2000
 MAX_ACTION_CHARACTERS = 16_000
 FIRST_OBSERVATION = '~$'
-_ESCAPES = re.compile(r'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])')
-_CONTROLS = re.compile(r'[\x00-\x08\x0b-\x1f\x7f]')
+# Sequences that begin with a control (ECMA-48), strings for the terminal with what they hold, and
+# what stands alone; \x9b, \x9d and the like are the forms of one character.
+_ESCAPES = re.compile(
+    r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]'
+    r'|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?'
+    r'|\x1b[ -/]*[0-~]')
+_CONTROLS = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]')
 # A script's bash names the line; a person's does not.
 _LINE_NUMBER = re.compile(r'^(?:bash|environment): (?:eval: )?line \d+: ', re.MULTILINE)
 # Commands whose numbers nobody can predict: process ids, inodes, the kernel's clock and memory.
@@ -91,7 +96,7 @@ class TerminalEnvironment(Environment):
     else:
       result = self._episode.run(action)
     self._ahead = None
-    self._initial = self._initial and is_read_only(action) and not result.timed_out
+    self._initial = self._initial and is_read_only(action) and not result.killed_for
     self._plain = self._plain and is_plain(action)
     self._state, self._touched, self._cwd = result.state, result.touched, result.cwd
     return self._answer(action, result)
@@ -139,9 +144,11 @@ class TerminalEnvironment(Environment):
 
   def _answer(self, action: str, result: Result) -> Step:
     text = clean(result.output)
-    if result.timed_out:
-      text += f'[killed after {self._seconds:g} s; new shell]\n'
-    observation = f'{text}{result.cwd}$'
+    if result.killed_for:
+      why = {'time': f'killed after {self._seconds:g} s', 'memory': 'killed: out of memory',
+             'shell': 'the shell was killed'}[result.killed_for]
+      text += f'[{why}; new shell]\n'
+    observation = f'{text}{terminal_state.printable(result.cwd)}$'
     return Step(observation, info={'runtime_metadata': runtime_metadata(action, observation)})
 
 

@@ -11,7 +11,11 @@ Standard library only: the same source runs on the host, where it turns a task's
 
 Paths are sorted; ` x` marks an executable (755), an octal number any other unusual mode. A last
 line holding only a backslash means that the file does not end with a newline. Archives, databases,
-git repositories and binary files are summarised.
+git repositories and binary files are summarised. Control characters, and bytes of a name that are
+not UTF-8, are shown as U+FFFD.
+
+Whatever an agent may have put there, the text stays small and reading it ends: what is too much for
+that raises OSError, and only regular files are opened.
 """
 
 import contextlib
@@ -19,6 +23,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import zlib
@@ -26,8 +31,11 @@ import zlib
 MAX_FILE_CHARACTERS = 2000
 MAX_BYTES = 4 * MAX_FILE_CHARACTERS  # read of a file that is not summarised
 MAX_SUMMARISED_BYTES = 1 << 22
+MAX_READ_BYTES = 1 << 26  # of all files together
 MAX_ENTRIES = 60
 CUT = '...'
+_UNSHOWN = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+_UNSHOWN_IN_TEXT = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]')
 MTIME = 1705312800  # 2024-01-15 10:00:00 UTC, also what the sandbox's `date` says
 
 
@@ -42,16 +50,19 @@ def render(entries, cwd='~'):
   lines = []
   entries = sorted(entries, key=lambda entry: entry[0])
   for path, kind, mode, data in entries[:MAX_ENTRIES]:
-    lines.append('== ' + path + _suffix(kind, mode, data))
-    if kind == 'file':
-      lines += _file_lines(path, data)
-    elif kind == 'git':
-      lines += data
+    lines.append('== ' + printable(path + _suffix(kind, mode, data)))
+    if kind in ('file', 'git'):
+      lines += _bounded(_file_lines(path, data) if kind == 'file' else data)
   if len(entries) > MAX_ENTRIES:
     lines.append(f'== {len(entries) - MAX_ENTRIES} more')
   if cwd != '~':
-    lines.append('cwd ' + cwd)
+    lines.append('cwd ' + printable(cwd))
   return '\n'.join(lines)
+
+
+def printable(name):
+  """A file's name on one line, as text that can be encoded and does nothing to a terminal."""
+  return _UNSHOWN.sub('\ufffd', name)
 
 
 def setup_entries(files, modes=None, dirs=()):
@@ -74,11 +85,21 @@ def read_entries(home):
   """Entries of the real directory `home`; every modification time in it becomes MTIME.
 
   Links are never followed.
+
+  Raises:
+    OSError: where there is more than MAX_READ_BYTES to read, or paths are too long.
+    RecursionError: where directories are too deep.
   """
-  entries = []
+  entries = _Entries()
   _walk(home, '', entries)
   os.utime(home, (MTIME, MTIME))
   return entries
+
+
+class _Entries(list):
+  """What was found so far, and how much more may be read."""
+
+  left = MAX_READ_BYTES
 
 
 def touched(before, after):
@@ -87,6 +108,14 @@ def touched(before, after):
   new = {entry[0]: entry for entry in after}
   return sorted(path for path in {**old, **new} if old.get(path) != new.get(path)
                 or new[path][1] == 'git' or len(new[path][3]) >= MAX_BYTES)
+
+
+def _bounded(lines):
+  """Lines as they may be shown: not too many, which summaries may be, and without controls."""
+  text = '\n'.join(lines)
+  if len(text) > MAX_FILE_CHARACTERS + len(CUT) + 1:
+    text = text[:MAX_FILE_CHARACTERS] + '\n' + CUT
+  return _UNSHOWN_IN_TEXT.sub('\ufffd', text).split('\n') if lines else []
 
 
 def _suffix(kind, mode, data):
@@ -152,6 +181,7 @@ def _database_lines(data):
     connection = sqlite3.connect(':memory:')
     steps = iter(range(200))  # a hostile view must not hang the reader
     connection.set_progress_handler(lambda: next(steps, None) is None, 1000)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_SUMMARISED_BYTES)
     connection.deserialize(data)
     lines = []
     query = "select name from sqlite_master where type='table' order by name limit 20"
@@ -186,7 +216,11 @@ def _add(child, top, path, entries):
       _walk(child.path, path + '/', entries)
   elif stat.S_ISREG(status.st_mode):
     with _lent(child.path, 0o400, mode & 0o400):
-      entries.append((path, 'file', mode, _read_file(child.path)))
+      data = _read_file(child.path)
+      entries.append((path, 'file', mode, data))
+      entries.left -= len(data)
+      if entries.left < 0:
+        raise OSError('the files hold too much')
   else:
     entries.append((path, 'other', mode, b''))
   if status.st_mtime != MTIME:
@@ -194,12 +228,21 @@ def _add(child, top, path, entries):
 
 
 def _read_file(path):
-  flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-  with open(path, 'rb', opener=lambda name, _: os.open(name, flags)) as file:
+  with _open_regular(path) as file:
     data = file.read(MAX_BYTES)
     if data[:2] == b'\x1f\x8b' or data[257:262] == b'ustar' or data[:6] == b'SQLite':
       data += file.read(MAX_SUMMARISED_BYTES)
   return data
+
+
+def _open_regular(path):
+  """The file at `path`; never a link, and never one that makes the reader wait."""
+  flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+  file = open(path, 'rb', opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+  if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    file.close()
+    raise OSError(f'{path} is no regular file')
+  return file
 
 
 @contextlib.contextmanager
@@ -223,7 +266,7 @@ def git_lines(worktree):
   """Branch, subjects (newest first), staged, modified and untracked names of a repository."""
   try:
     return _git_lines(worktree, os.path.join(worktree, '.git'))
-  except (OSError, ValueError, KeyError, IndexError, zlib.error):
+  except (OSError, ValueError, KeyError, IndexError, RecursionError, zlib.error):
     return ['(unreadable repository)']
 
 
@@ -252,18 +295,22 @@ def _git_lines(worktree, folder):
 
 
 def _work_files(worktree):
-  entries = []
+  entries, left = [], MAX_READ_BYTES
   for path, folders, files in os.walk(worktree):
     folders[:] = sorted(f for f in folders if f != '.git')
     for name in files:
       full = os.path.join(path, name)
       if os.path.isfile(full) and not os.path.islink(full) and os.access(full, os.R_OK):
-        entries.append((os.path.relpath(full, worktree), 'file', 0, _read(full)))
+        data = _read(full)
+        entries.append((os.path.relpath(full, worktree), 'file', 0, data))
+        left -= len(data)
+        if left < 0:
+          raise ValueError('the files hold too much')
   return entries
 
 
 def _read(*path):
-  with open(os.path.join(*path), 'rb') as file:
+  with _open_regular(os.path.join(*path)) as file:
     return file.read(MAX_SUMMARISED_BYTES)
 
 
@@ -275,7 +322,8 @@ def _reference(folder, name):
 
 
 def _object(folder, name):
-  data = zlib.decompress(_read(folder, 'objects', name[:2], name[2:]))
+  packed = _read(folder, 'objects', name[:2], name[2:])
+  data = zlib.decompressobj().decompress(packed, MAX_SUMMARISED_BYTES)
   return data.partition(b'\0')[2]
 
 

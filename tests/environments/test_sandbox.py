@@ -61,7 +61,7 @@ class TestIsolation:
     monkeypatch.setenv('AW_JAX_SECRET', 'secret')
     assert 'AW_JAX_SECRET' not in run('env')
     assert len(run('ls -d /proc/[0-9]*').split()) < 8
-    assert run('cat /proc/2/environ').count('Permission denied') == 1  # the driver's
+    assert run('cat /proc/1/environ').count('Permission denied') == 1  # the driver's
 
   def test_links_of_the_agent_are_not_followed(self, box, run):
     run('ln -s /etc/passwd link; ln -s /usr here; ln -s a.txt near')
@@ -80,12 +80,12 @@ class TestLimits:
     start = time.monotonic()
     result = box.run('echo before; sleep 60; echo after')
     assert time.monotonic() - start < 10
-    assert result.timed_out and result.output == 'before\n' and result.cwd == '~'
+    assert result.killed_for == 'time' and result.output == 'before\n' and result.cwd == '~'
     assert run('echo $x; pwd; ls') == '\n/home/agent\na.txt\ndocs\n'
 
   def test_cpu_time(self, box, run):
     result = box.run("python3 -c 'while True: pass'")
-    assert not result.timed_out and 'Killed' in result.output
+    assert not result.killed_for and 'Killed' in result.output
 
   def test_memory(self, run):
     assert 'MemoryError' in run("python3 -c 'x = bytearray(1 << 30)'")
@@ -100,7 +100,7 @@ class TestLimits:
     assert 'No space left' in run('echo more > more; head -c 900000 /dev/zero > other')
 
   def test_fork_bomb(self, box, run):
-    assert box.run('f() { f | f & }; f; sleep 60').timed_out
+    assert box.run('f() { f | f & }; f; sleep 60').killed_for == 'time'
     assert run('echo alive') == 'alive\n'
     box.reset(SETUP, seed=3)
     assert len(run('ls -d /proc/[0-9]*').split()) < 8
@@ -129,12 +129,28 @@ class TestRecovery:
         '.:\na.txt\ndocs\n\n/dev/shm:\n\n/home:\nagent\n\n/tmp:\n\ndocs:\nb.txt\n')
 
   def test_a_killed_sandbox_is_marked_and_replaced(self, box, run):
+    box._process.kill()
     with pytest.raises(BrokenEnvironmentError):
-      run('kill -9 -1')
+      run('ls')
     with pytest.raises(BrokenEnvironmentError, match='reset it first'):
       run('ls')
     box.reset(SETUP, seed=3)
     assert run('ls') == 'a.txt\ndocs\n'
+
+  def test_a_reset_replaces_a_killed_sandbox_itself(self, box, run):
+    run('ls')
+    box._process.kill()
+    box._process.wait()
+    assert box.reset(SETUP, seed=3).startswith('== a.txt')
+    assert run('ls') == 'a.txt\ndocs\n'
+
+  def test_the_driver_cannot_be_killed_from_within(self, box, run):
+    before = box._process.pid
+    assert run('kill -9 -1; kill -9 1; echo alive') == 'alive\n'
+    result = box.run('kill -9 $PPID $BASHPID')
+    assert result.killed_for == 'shell' and result.output == ''
+    assert run('kill -STOP 1; kill -INT 1; kill -ALRM 1; ls') == 'a.txt\ndocs\n'
+    assert box._process.pid == before
 
   def test_a_killed_shell_is_replaced(self, run):
     assert run('kill -9 $BASHPID') == ''

@@ -55,6 +55,9 @@ class TestObservations:
     (['read x; echo "[$x]"'], '[]\n~$'),
     (["printf '\\033[31mred\\033[0m\\a\\n'"], 'red\n~$'),
     (["printf 'a\\r\\nb\\n'"], 'a\nb\n~$'),
+    (["printf '\\302\\23331mred \\033]0;title\\007\\033P1$r\\033\\\\\\033(Bblue\\n'"],
+     'red blue\n~$'),
+    (["mkdir $'a\\e[31mb'; cd a*/"], '~/a\ufffd[31mb$'),
     (['echo häß'], 'häß\n~$'),
     (['echo (', 'echo on'], 'on\n~$'),
     (['cd docs; exit'], '~$'),
@@ -79,6 +82,12 @@ class TestObservations:
       assert hasty.step('echo a; sleep 9').observation == 'a\n[killed after 0.3 s; new shell]\n~$'
       assert hasty.step('cat k').observation == 'kept\n~$'
 
+  def test_a_shell_that_is_killed_with_all_else_is_said(self, environment):
+    environment.reset(task_of(), 1)
+    assert environment.step('kill -9 $$ $BASHPID').observation == (
+        '[the shell was killed; new shell]\n~$')
+    assert environment.step('ls').observation == 'a.txt\nb.csv\ndocs\n~$'
+
   def test_unpredictable_numbers_are_marked(self, environment):
     environment.reset(task_of(), 1)
     step = environment.step('echo pid $$')
@@ -93,8 +102,9 @@ class TestObservations:
 
   def test_a_broken_sandbox_is_an_error_and_the_next_reset_works(self, environment):
     environment.reset(task_of(), 1)
+    environment._episode._process.kill()
     with pytest.raises(BrokenEnvironmentError):
-      environment.step('kill -9 -1')
+      environment.step('ls')
     assert observe(environment, 'ls') == 'a.txt\nb.csv\ndocs\n~$'
 
 
