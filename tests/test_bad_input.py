@@ -65,6 +65,34 @@ def test_missing_program_says_how_to_install_it(tmp_path):
   assert 'bwrap' in message and 'apt-get install -y bubblewrap' in message
 
 
+@pytest.mark.requires('bwrap')
+@pytest.mark.parametrize('room', [0, 5])
+def test_full_disk_is_said_and_costs_no_episode(tmp_path, room):
+  """A collection on a disk that is full at once (room for 0 pages of 4 KiB), or after a while."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  collect = (f'{sys.executable} -m experiments.collect --domain=terminal --episodes=6 '
+             f'--episodes_per_shard=2 --workers=1 --out={disk}/out')
+  pages = 256
+  script = (f'head -c {(pages - room) * 4096} /dev/zero > {disk}/ballast; {collect}; echo rc $?; '
+            f'rm {disk}/ballast; {collect} && cp -r {disk}/out {tmp_path}/copy')
+  privileges = ['--cap-add', 'ALL'] if os.geteuid() == 0 else []  # to start sandboxes inside
+  run = subprocess.run(
+    ['bwrap', '--dev-bind', '/', '/', *privileges, '--size', str(pages * 4096), '--tmpfs',
+     str(disk), 'bash', '-c', script],
+    cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+  assert run.returncode == 0 and 'rc 1' in run.stdout, run.stderr
+  assert 'Traceback' not in run.stderr
+  said, = [line for line in run.stderr.split('\n') if line.startswith('collect: ')]
+  assert said == (
+    f'collect: cannot write to {disk}/out: No space left on device; once that is mended run the '
+    'same command again, the shards that are whole are kept')
+  shards = sorted((tmp_path / 'copy').glob('shard-*'))
+  episodes = [one for path in shards for one in trajectories.read_jsonl(path, 'terminal')]
+  assert len(shards) == 3 and len({one.task.id for one in episodes}) == 6
+  assert not any(one.error for one in episodes)
+
+
 def test_unknown_domain_lists_those_there_are(tmp_path):
   message = refusal('experiments.collect', '--domain=shell', f'--out={tmp_path / "out"}')
   assert "unknown domain 'shell'" in message and 'terminal' in message

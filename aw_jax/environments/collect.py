@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import random
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -119,8 +120,9 @@ def collect(
   summary = _summarise(collection, stats) | {
       'wall_seconds': round(seconds, 2), 'steps_per_second': round(new_steps / seconds, 1),
       'collected_now': episodes - reused, 'workers': workers}
-  trajectories.write_atomically(
-      os.path.join(out, 'summary.json'), json.dumps(summary, indent=2) + '\n')
+  with _writing(out):
+    trajectories.write_atomically(
+        os.path.join(out, 'summary.json'), json.dumps(summary, indent=2) + '\n')
   return summary
 
 
@@ -155,20 +157,30 @@ def _claim(collection: Collection, out: str) -> None:
   """Makes the directory this collection's, or checks that it is; clears what a kill left over."""
   record = json.dumps(dataclasses.asdict(collection), indent=2, sort_keys=True) + '\n'
   path = os.path.join(out, 'collection.json')
-  try:
+  with _writing(out):
     os.makedirs(out, exist_ok=True)
-  except OSError as error:
-    raise CollectError(f'cannot write to {out}: {error.strerror}') from error
   if os.path.exists(path):
     with open(path, encoding='utf-8') as file:
       if file.read() != record:
         raise CollectError(
             f'{out} holds another collection (see {path}); choose another directory or remove it')
   else:
-    trajectories.write_atomically(path, record)
+    with _writing(out):
+      trajectories.write_atomically(path, record)
   for name in os.listdir(out):
     if name.startswith('.shard-'):
       os.unlink(os.path.join(out, name))
+
+
+@contextlib.contextmanager
+def _writing(out: str) -> Iterator[None]:
+  """Says in one sentence why `out` cannot be written: a full disk, no permission."""
+  try:
+    yield
+  except OSError as error:
+    raise CollectError(
+        f'cannot write to {out}: {error.strerror}; once that is mended run the same command again, '
+        'the shards that are whole are kept') from error
 
 
 class _Crew:
@@ -220,8 +232,12 @@ class _Crew:
       self._bar.set_postfix_str(f'{rate:.0f} steps/s', refresh=False)
     elif kind == 'missing':
       raise MissingProgramError(value)
+    elif kind == 'refused':
+      raise CollectError(value)
     elif kind == 'failed':
-      raise CollectError(f'{self._collection.shard_name(shard)} failed: {value}')
+      raise CollectError(
+          f'{self._collection.shard_name(shard)} failed: {value}; '
+          'the shards that are whole are kept, run the same command to go on')
     else:
       done[shard] = value
       if waiting:
@@ -258,6 +274,8 @@ def _work(connection, collection: Collection, out: str) -> None:
     return
   except MissingProgramError as error:
     _tell(connection, 'missing', str(error))
+  except CollectError as error:
+    _tell(connection, 'refused', str(error))
   except Exception as error:  # the parent says it in one sentence
     _tell(connection, 'failed', f'{type(error).__name__}: {error}')
 
@@ -274,7 +292,8 @@ def _do_shard(
   for index in collection.shard_episodes(shard):
     found.append(run_numbered_episode(environment, collection, index))
     connection.send(('episode', len(found[-1].turns)))
-  trajectories.write_jsonl(os.path.join(out, collection.shard_name(shard)), found)
+  with _writing(out):
+    trajectories.write_jsonl(os.path.join(out, collection.shard_name(shard)), found)
   return _statistics(found)
 
 
