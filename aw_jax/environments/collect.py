@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -62,6 +62,10 @@ class Collection:
     return range(start, min(start + self.episodes_per_shard, self.episodes))
 
 
+# (collection, directory, numbers of the shards to write, bar to update by episodes)
+ShardWriter = Callable[[Collection, str, Sequence[int], tqdm.tqdm], None]
+
+
 def run_numbered_episode(
     environment: Environment, collection: Collection, index: int) -> Trajectory:
   """Episode `index` of a collection."""
@@ -79,7 +83,7 @@ def collect(
     domain: str, episodes: int, out: str | os.PathLike, *, split: str = 'train',
     policies: dict[str, float] | None = None, seed: int = 0, workers: int = 2,
     episodes_per_shard: int = 50, pool: str | None = None, mark_changed_state: bool = True,
-    progress: bool = True) -> dict[str, Any]:
+    progress: bool = True, write_shards: ShardWriter | None = None) -> dict[str, Any]:
   """Collects trajectories into `out`/shard-*.jsonl, and what is in them into `out`/summary.json.
 
   Args:
@@ -94,6 +98,7 @@ def collect(
     pool: keep to the tasks of one training stage ('cpt', 'sft', 'rl').
     mark_changed_state: mark turns by counterfactual replay.
     progress: show a progress bar.
+    write_shards: writes the missing shards, in place of worker processes of this machine.
   Returns:
     The summary.
   Raises:
@@ -114,7 +119,11 @@ def collect(
   reused = sum(len(collection.shard_episodes(shard)) for shard in kept)
   with tqdm.tqdm(total=episodes, initial=reused, unit='episode', desc=f'collect {domain}',
                  disable=not progress) as bar:
-    stats += _Crew(collection, out, bar).run(pending, workers)
+    if write_shards is None:
+      stats += _Crew(collection, out, bar).run(pending, workers)
+    else:
+      write_shards(collection, out, pending, bar)
+      stats += [_read_statistics(collection, out, shard) for shard in pending]
   seconds = time.monotonic() - start
   new_steps = sum(one['steps'] for one in stats[len(kept):])
   summary = _summarise(collection, stats) | {
@@ -269,7 +278,10 @@ def _work(connection, collection: Collection, out: str) -> None:
     with registry.make_environment(collection.domain) as environment:
       while True:
         shard = connection.recv()
-        connection.send(('done', _do_shard(connection, environment, collection, out, shard)))
+        found = write_shard(
+            environment, collection, out, shard,
+            lambda steps: connection.send(('episode', steps)))
+        connection.send(('done', _statistics(found)))
   except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
     return
   except MissingProgramError as error:
@@ -285,16 +297,29 @@ def _tell(connection, kind: str, text: str) -> None:
     connection.send((kind, text))
 
 
-def _do_shard(
-    connection, environment: Environment, collection: Collection, out: str, shard: int
-) -> dict[str, Any]:
+def write_shard(
+    environment: Environment, collection: Collection, out: str, shard: int,
+    on_episode: Callable[[int], None] = lambda steps: None) -> list[Trajectory]:
+  """Runs the episodes of a shard and writes its file, atomically.
+
+  Args:
+    environment: of the collection's domain.
+    collection: see there.
+    out: its directory.
+    shard: number of the file.
+    on_episode: told the steps of each episode when it is over.
+  Returns:
+    The episodes.
+  Raises:
+    CollectError: where the file cannot be written.
+  """
   found = []
   for index in collection.shard_episodes(shard):
     found.append(run_numbered_episode(environment, collection, index))
-    connection.send(('episode', len(found[-1].turns)))
+    on_episode(len(found[-1].turns))
   with _writing(out):
     trajectories.write_jsonl(os.path.join(out, collection.shard_name(shard)), found)
-  return _statistics(found)
+  return found
 
 
 def _read_statistics(collection: Collection, out: str, shard: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ an attack that did not even run is no pass.
 
 import contextlib
 import dataclasses
-import multiprocessing
 import os
 import re
 import socket
@@ -518,11 +517,11 @@ def test_a_shard_of_attacks_is_whole(world, innocent, tmp_path, monkeypatch):
       TASK if index < len(attacks) else innocent.task))
   count = len(attacks) + 1
   collection = collect.Collection('terminal', count, 'train', {'expert': 1}, 0, count, None, False)
-  ours, theirs = multiprocessing.Pipe()
-  statistics = collect._do_shard(theirs, world, collection, str(tmp_path), 0)
+  steps = []
+  written = collect.write_shard(world, collection, str(tmp_path), 0, steps.append)
   found = list(trajectories.read_jsonl(tmp_path / collection.shard_name(0), 'terminal'))
   assert [bool(trajectory.error) for trajectory in found] == [
       bool(attack.broken) for attack in attacks] + [False]
-  assert found[-1] == innocent
-  assert sum(row['errors'] for row in statistics['rows'].values()) == 3
-  assert ours.poll()
+  assert found == written and found[-1] == innocent
+  assert sum(bool(trajectory.error) for trajectory in found) == 3
+  assert steps == [len(trajectory.turns) for trajectory in found]
