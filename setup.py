@@ -26,7 +26,7 @@ _DEFAULT = (
   'seqio>=0.0.20,<0.1',
   'grain>=0.2.18,<0.3',
   'array_record>=0.8.6,<0.9',
-  'sentencepiece>=0.2.3,<0.3',
+  'sentencepiece>=0.2.2,<0.3',
   # The real environments of the quickstart.
   'mcp>=2.3,<3',
   'mcp-server-git>=2026.10.19,<2027',
@@ -52,8 +52,9 @@ _EXTRAS = {
   'parity': ('torch==2.13.0', 'transformers>=5.20,<6'),
   # Checkpoints and tokenizers of Hugging Face and llama.cpp.
   'hf': ('safetensors>=0.8,<0.9', 'tokenizers>=0.22,<0.24', 'gguf>=0.17,<0.20'),
-  # Collection by a pipeline, on as many machines as its runner has.
-  'beam': ('apache-beam>=2.77,<3',),
+  # Collection and examples by a pipeline, on as many machines as its runner has. Beam wants a
+  # protobuf before 7, sentencepiece 0.2.3 a later one.
+  'beam': ('apache-beam[tfrecord]>=2.77,<3', 'sentencepiece>=0.2.2,<0.2.3'),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }

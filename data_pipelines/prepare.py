@@ -10,10 +10,11 @@ where it was.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ def prepare(
     trajectories: Sequence[str], out: str, stages: Sequence[str] = pools.STAGES, *,
     vocabulary_path: str | None = None, vocab_size: int = 2048, seq_len: int = 512, seed: int = 0,
     switches: Switches = DEFAULT, skip_retries: bool = False, with_knowledge: bool = True,
-    traces: str | None = None,
-    split: str = 'train', progress: bool = True) -> dict[str, dict[str, Any]]:
+    traces: str | None = None, split: str = 'train', beam_options: Sequence[str] = (),
+    progress: bool = True) -> dict[str, dict[str, Any]]:
   """Makes the record files of `stages`.
 
   Args:
@@ -55,11 +56,13 @@ def prepare(
     with_knowledge: whether cpt has the texts of `data_pipelines.knowledge`.
     traces: file of reasoning traces that `traces.write` made, in place of the programmatic ones.
     split: 'train', or 'validation' for the same examples of validation tasks.
+    beam_options: of an Apache Beam pipeline that makes the examples, into seqio's offline cache;
+      they are then read in another order than without one. Without any they are made here.
     progress: whether to show progress bars.
   Returns:
     stage -> the sidecar of its record file.
   Raises:
-    PrepareError: where a stage or split is unknown or has no trajectory.
+    PrepareError: where a stage or split is unknown or has no trajectory, or a pipeline fails.
     SourceError, TrajectoryError: see `sources.read_kept`.
     TracesError: see `traces.read`, and where none are of these trajectories.
   """
@@ -73,7 +76,8 @@ def prepare(
       vocabulary_path or os.path.join(out, VOCABULARY_FILE), vocab_size, scan, switches)
   written = None if traces is None else written_traces.read(traces)
   options = Options(tokenizer, seq_len, seed, switches, written)
-  job = _Job(scan, out, split, options, with_knowledge and split == 'train', progress)
+  job = _Job(scan, out, split, options, with_knowledge and split == 'train', tuple(beam_options),
+             progress)
   made = {stage: job.run(stage) for stage in stages}
   dataset_card.write_for_records(out)
   return made
@@ -116,6 +120,7 @@ class _Job:
   split: str
   options: Options
   with_knowledge: bool
+  beam_options: tuple[str, ...]
   progress: bool
 
   def run(self, stage: str) -> dict[str, Any]:
@@ -142,8 +147,24 @@ class _Job:
         'stage': stage, 'split': self.split, 'seq_len': options.seq_len, 'seed': options.seed,
         'tokenizer': options.tokenizer.fingerprint, **dataclasses.asdict(options.switches),
         'knowledge': self.with_knowledge, 'traces': _fingerprint(options.traces),
+        **({'cached': True} if self.beam_options else {}),
         'sources': self.scan.sources, 'left_out': self.scan.dropped,
         'skip_retries': self.scan.skip_retries, 'skipped_turns': self.scan.skipped_turns}
+
+  def _cache(self, stage: str, names: Sequence[str], register: Callable[[], object]) -> None:
+    """Fills seqio's offline cache, in a folder named by all that decides what the examples are."""
+    try:
+      from data_pipelines import caching  # an extra
+    except ModuleNotFoundError as error:
+      raise PrepareError(
+          f"{error.name} is missing; --beam_options needs pip install -e '.[beam]'") from error
+    request = {key: value for key, value in self._request(stage).items() if key != 'split'}
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+    folder = os.path.join(os.path.abspath(self.out), 'cached', digest)
+    try:
+      caching.cache(names, folder, register, self.beam_options)
+    except caching.CachingError as error:
+      raise PrepareError(str(error)) from error
 
   def _written_traces(self, stage: str) -> dict[str, int]:
     """What becomes of the traces of this stage's turns. TracesError where there are none."""
@@ -170,9 +191,13 @@ class _Job:
     data_dir = os.path.join(self.out, 'tfds', self.scan.fingerprint)
     trajectories_builder.build(self.scan, data_dir, self.progress)
     domains = sorted(self.scan.kept[self.split])
-    tasks.register(data_dir, domains, [stage], self.options, self.with_knowledge)
+    register = functools.partial(
+        tasks.register, data_dir, domains, [stage], self.options, self.with_knowledge)
+    names = register()
+    if self.beam_options:
+      self._cache(stage, names, register)
     bar = tqdm.tqdm(
-        tasks.read(stage, self.split, self.options.seed),
+        tasks.read(stage, self.split, self.options.seed, cached=bool(self.beam_options)),
         desc=f'prepare {records.record_name(stage, self.split)}', unit=' examples',
         disable=not self.progress)
     return (example for example in bar if tally.see(example))

@@ -8,6 +8,7 @@ with the reason in `drop`, so that nothing is lost silently.
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -43,7 +44,7 @@ _LABELS = ('id', 'domain', 'family')
 
 def register(
     data_dir: str, domains: Sequence[str], stages: Sequence[str], options: Options,
-    with_knowledge: bool = True) -> None:
+    with_knowledge: bool = True) -> list[str]:
   """Adds the tasks and mixtures to seqio's registries, in place of any of those names.
 
   Args:
@@ -52,33 +53,51 @@ def register(
     stages: of `pools.STAGES`.
     options: see there.
     with_knowledge: whether the cpt mixture has the texts of `knowledge` too.
+  Returns:
+    The names of the tasks.
   """
+  added = []
   for stage in stages:
     names = [_add_task(data_dir, domain, stage, options) for domain in domains]
     if stage == 'cpt' and with_knowledge:
       names += [_add_knowledge_task(domain, options) for domain in domains
                 if knowledge.TEXTS.get(domain)]
+    added += names
     seqio.MixtureRegistry.remove(stage)
     # seqio's default stops at the first exhausted task and would lose the rest of the others.
     seqio.MixtureRegistry.add(
         stage, names, default_rate=1.0,
         sample_fn=functools.partial(
             tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False))
+  return added
 
 
-def read(stage: str, split: str, seed: int) -> Iterator[dict[str, object]]:
+def read(stage: str, split: str, seed: int, cached: bool = False) -> Iterator[dict[str, object]]:
   """The examples of a registered mixture, once, in an order that `seed` decides.
 
+  Args:
+    stage: of `pools.STAGES`.
+    split: of the dataset.
+    seed: of the order.
+    cached: read them from seqio's offline cache (`caching.cache`), all before the first is yielded:
+      what Beam wrote comes in any order.
   Yields:
     Vectors of the stage's features; `id`, `domain` and `family` as strings; `drop`, the reason why
     a trajectory gives no example, '' where it does.
   """
   dataset = seqio.get_mixture_or_task(stage).get_dataset(
-      sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1,
+      sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, use_cached=cached,
       passthrough_features=(*_LABELS, 'drop', *_FEATURES[stage][1]), try_in_mem_cache=False)
-  for example in dataset.as_numpy_iterator():
-    yield {key: value.decode() if isinstance(value, bytes) else value
-           for key, value in example.items()}
+  found = ({key: value.decode() if isinstance(value, bytes) else value
+            for key, value in example.items()} for example in dataset.as_numpy_iterator())
+  return iter(sorted(found, key=functools.partial(_shuffled, seed))) if cached else found
+
+
+def _shuffled(seed: int, example: Mapping[str, object]) -> bytes:
+  """Sorts examples into an order that looks random and depends on seed and content alone."""
+  content = [example['id'].encode(), *(np.asarray(example[key]).tobytes() for key in (
+      'tokens', 'prompt') if key in example)]
+  return hashlib.sha256(f'{seed}/'.encode() + b'/'.join(content)).digest()
 
 
 def _output_features(stage: str, options: Options) -> dict[str, seqio.Feature]:
@@ -100,7 +119,8 @@ def _add_task(data_dir: str, domain: str, stage: str, options: Options) -> str:
       f'{trajectories_builder.NAME}:{trajectories_builder.VERSION}', tfds_data_dir=data_dir)
   convert = functools.partial(_CONVERT[stage], options=options)
   return _add(f'{domain}_{stage}', source, stage, options,
-              [_select(domain, stage), _convert_each(stage, convert)])
+              [_select(domain, stage), _convert_each(stage, convert),
+               seqio.CacheDatasetPlaceholder()])
 
 
 def _add_knowledge_task(domain: str, options: Options) -> str:
@@ -114,7 +134,8 @@ def _add_knowledge_task(domain: str, options: Options) -> str:
 
   source = seqio.FunctionDataSource(dataset_fn, splits=['train'])
   convert = functools.partial(_knowledge_features, options=options)
-  return _add(f'{domain}_{KNOWLEDGE}', source, 'cpt', options, [_convert_each('cpt', convert)])
+  return _add(f'{domain}_{KNOWLEDGE}', source, 'cpt', options,
+              [_convert_each('cpt', convert), seqio.CacheDatasetPlaceholder()])
 
 
 def _select(domain: str, stage: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:

@@ -47,6 +47,9 @@ _RL_TURNS = flags.DEFINE_enum(
     'Turns of a trajectory that rl samples: one, or each that fits.')
 _THINKING = flags.DEFINE_bool(
     'thinking', _DEFAULT.thinking, 'Teach reasoning before the prediction (sft, history of rl).')
+_BEAM = flags.DEFINE_multi_string(
+    'beam_options', [], 'Make the examples by an Apache Beam pipeline with this option, into '
+    "seqio's offline cache, as in --beam_options=--runner=DirectRunner; may be repeated.")
 _SKIP_RETRIES = flags.DEFINE_bool(
     'skip_retries', False, 'Leave out failures that were tried again at once.')
 
@@ -66,7 +69,7 @@ def main(argv):
         _TRAJECTORIES.value, _OUT.value, _STAGES.value, vocabulary_path=_VOCABULARY.value,
         vocab_size=_VOCAB_SIZE.value, seq_len=_SEQ_LEN.value, seed=_SEED.value,
         switches=_switches(), skip_retries=_SKIP_RETRIES.value, traces=_TRACES.value,
-        split=_SPLIT.value)
+        split=_SPLIT.value, beam_options=_BEAM.value)
   except (prepare.PrepareError, SourceError, TokenizerError, TracesError, TrajectoryError) as error:
     raise SystemExit(f'prepare_data: {error}') from error
   any_sidecar = next(iter(made.values()))  # what is left out is the same for every stage
