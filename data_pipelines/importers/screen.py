@@ -63,7 +63,8 @@ class Screen:
 
   def write(self, text: str) -> None:
     """Takes in a part of the stream; an escape may be cut off at its end."""
-    text, self._unfinished = self._unfinished + text, ''
+    text = self._unfinished + _SURROGATE.sub('\N{REPLACEMENT CHARACTER}', text)
+    self._unfinished = ''
     start = text.rfind('\x1b')
     if start >= 0 and not _is_whole(text[start:]):
       text, self._unfinished = text[:start], text[start:]
