@@ -16,7 +16,7 @@ from typing import Any
 
 DOMAINS = ('terminal', 'mcp', 'search', 'swe', 'web', 'os', 'android', 'textgame')
 SPLITS = ('train', 'validation', 'test')
-VERIFIER_KINDS = ('command', 'answer')
+VERIFIER_KINDS = ('command', 'answer', 'recorded')
 SUBMIT = '<submit>'  # an action that begins so ends the episode; what follows is the answer
 
 
@@ -30,7 +30,8 @@ class Verifier:
 
   Attributes:
     kind: 'command': after the last turn the hidden action `command` is run and its observation must
-      equal `expected`. 'answer': the agent's submission must equal `expected`.
+      equal `expected`. 'answer': the agent's submission must equal `expected`. 'recorded': of an
+      imported trace; whoever recorded it decided, and nothing can be asked again.
     command: the hidden action; empty for kind 'answer'.
     expected: the observation or the answer that means success.
   """
@@ -41,7 +42,9 @@ class Verifier:
 
   def passes(self, text: str | None) -> bool:
     """Whether `text`, the check's observation or the submission, means success."""
-    return text is not None and text.strip() == self.expected.strip()
+    if self.kind == 'recorded' or text is None:
+      return False
+    return text.strip() == self.expected.strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +110,12 @@ class Trajectory:
     submission: the text the agent ended the episode with ('' for a bare submit), or None where the
       turn limit or a failure ended it.
     verification: the hidden check of a 'command' verifier as it was answered, else None.
-    success: whether the verifier passed; None where the episode broke before it could be asked.
+    success: whether the verifier passed; None where the episode broke before it could be asked, or
+      where the source of an imported one does not say.
     error: why an episode broke ('' where it did not); such an episode is kept and marked.
+    reward: of an imported episode, as its source gave it, else None.
+    source: of an imported episode where it comes from: format, file, record and what else is known
+      of it there (`data_pipelines.importers`); JSON values. Empty for one collected here.
   """
 
   task: Task
@@ -118,6 +125,8 @@ class Trajectory:
   verification: Turn | None = None
   success: bool | None = None
   error: str = ''
+  reward: float | None = None
+  source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:

@@ -111,6 +111,14 @@ def _fingerprint(traces: WrittenTraces | None) -> str | None:
   return hashlib.sha256(json.dumps(traces, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _remedy(stage: str) -> str:
+  """What to do where a stage has no example."""
+  if stage == 'agent':  # imported traces have none either
+    return (f'it learns from episodes of the policy {pools.IMITATED_POLICY} alone: collect some, '
+            'or leave agent out of --stages; or raise --seq_len')
+  return 'collect more episodes or raise --seq_len'
+
+
 @dataclasses.dataclass
 class _Job:
   """One call of `prepare`."""
@@ -137,7 +145,7 @@ class _Job:
     if not made:
       raise PrepareError(
           f'no example for stage {stage!r} in split {self.split!r} (dropped: '
-          f'{dict(tally.dropped)}); collect more episodes or raise --seq_len')
+          f'{dict(tally.dropped)}); {_remedy(stage)}')
     records.write_records(path, made, {**request, **tally.summary(stage)})
     return records.read_sidecar(path)
 

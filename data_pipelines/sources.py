@@ -53,9 +53,10 @@ def find_shards(folders: Sequence[str | os.PathLike]) -> tuple[str, ...]:
     root = glob.escape(os.path.abspath(folder))
     shards = glob.glob(f'{root}/shard-*.jsonl') + glob.glob(f'{root}/*/shard-*.jsonl')
     if not shards:
-      raise SourceError(
-          f'{folder}: no shard-*.jsonl here or one level below; collect some with '
-          f'python -m experiments.collect --domain=terminal --out={folder}')
+      remedy = f'collect some with python -m experiments.collect --domain=terminal --out={folder}'
+      if glob.glob(f'{root}/*/*/shard-*.jsonl'):  # as experiments/import_traces.py writes them
+        remedy = f'name the folder of a split, as in {folder}/train'
+      raise SourceError(f'{folder}: no shard-*.jsonl here or one level below; {remedy}')
     found.update(shards)
   return tuple(sorted(found))
 

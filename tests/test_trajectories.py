@@ -118,7 +118,7 @@ WRONG = [
   (('turns', 0, 'action'), '', '.turns[0].action: empty'),
   (('turns', 0, 'action'), ' \n', '.turns[0].action: empty'),
   (('verification', 'action'), '', '.verification.action: empty'),
-  (('reward',), 1, '.reward: unknown field'),
+  (('prize',), 1, '.prize: unknown field'),
   (('task', 'difficulty'), 1, '.task.difficulty: unknown field'),
   (('turns', 1, 'note'), '', '.turns[1].note: unknown field'),
   (('task', 'seed'), '3', '.task.seed: expected int, found "3"'),

@@ -378,7 +378,8 @@ def test_bad_arguments_are_said(arguments, message, folders, tmp_path):
 
 def test_a_stage_without_trajectories_is_said(tmp_path, trajectory, write_folder):
   write_folder(tmp_path / 'in', [trajectory(seed, policy='random') for seed in range(10)])
-  with pytest.raises(prepare.PrepareError, match="no example for stage 'agent' in split 'train'"):
+  message = "no example for stage 'agent' in split 'train' .* of the policy noisy_expert alone"
+  with pytest.raises(prepare.PrepareError, match=message):
     prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), ['agent'], **_SETTINGS)
   with pytest.raises(prepare.PrepareError, match="no usable trajectory of split 'validation'"):
     prepare.prepare([tmp_path / 'in'], str(tmp_path / 'out'), split='validation', **_SETTINGS)

@@ -84,6 +84,13 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path):
       f'python -m experiments.collect --domain=terminal --out={tmp_path}')
 
 
+def test_a_folder_of_splits_says_to_name_one(tmp_path, trajectory, write_folder):
+  write_folder(tmp_path / 'validation' / 'terminal', [trajectory(1)])
+  assert _error(tmp_path) == (
+      f': no shard-*.jsonl here or one level below; name the folder of a split, as in '
+      f'{tmp_path}/train')
+
+
 @pytest.mark.parametrize('find, replace, sentence', [
     ('"domain": "terminal"', '"domain": "space"', ":2.task.domain: 'space' is not one of terminal"),
     ('"action": "cat', '"action": "", "thinking": "cat', ':2.turns[0].action: empty; drop the'),

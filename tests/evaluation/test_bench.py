@@ -107,6 +107,7 @@ def test_samples_of_one_trajectory_are_known_as_such(tmp_path):
   ({'response': ['x']}, r':1.response: 1 entries, turn_idx = 2 needs 2'),
   ({'response': ['x', 3]}, r':1.response\[1\]: found 3'),
   ({'system_str': None}, r':1.system_str: found null'),
+  ({'system_str': 'half a pair \ud83d'}, r':1: not valid Unicode'),
   ({'aw_jax': {}}, r':1.aw_jax: expected an object of family'),
 ])
 def test_what_is_wrong_is_named(tmp_path, changes, message):

@@ -1,0 +1,1 @@
+"""Public traces of agents as trajectories of our schema: one module a format, one way to clean."""
