@@ -50,7 +50,7 @@ def _shard_writer() -> collect.ShardWriter | None:
   if not _BEAM.value:
     return None
   try:
-    from aw_jax.environments import beam_collection  # an extra
+    from experiments import beam_collection  # an extra
   except ModuleNotFoundError as error:
     raise collect.CollectError(
         f"{error.name} is missing, which --beam_options needs: pip install -e '.[beam]'") from error

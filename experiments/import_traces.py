@@ -12,8 +12,8 @@ tau-bench's files as they are); swe_agent, *.traj of SWE-agent; agentworldbench,
 Trajectories go to {out}/{split}/{domain}. The split is a function of what the task asks: the same
 task from another file falls into the same split, 80 % of the tasks into train, 10 % into
 validation, 10 % into test. AgentWorldBench is a benchmark and all of it is test. Everything that is
-left out is counted by reason in {out}/report.json, and each folder has a dataset card. The training stages divide the tasks further, so
-that of a few tasks a stage may have none.
+left out is counted by reason in {out}/report.json, and each folder has a dataset card. The training
+stages divide the tasks further, so that of a few tasks a stage may have none.
 """
 
 import json

@@ -50,7 +50,7 @@ def test_the_files_are_those_of_the_local_collector(local, tmp_path):
 
 
 def test_a_pipeline_that_fails_is_one_sentence(tmp_path, monkeypatch):
-  from aw_jax.environments import beam_collection
+  from experiments import beam_collection
 
   def fail(*_):
     raise ValueError('no such day')
