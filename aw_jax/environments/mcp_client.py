@@ -23,9 +23,11 @@ from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 MOUNT = '/scratch'  # where a server sees its scratch directory
 WORLD = 'world'  # the directory in it that holds the episode's state
 _SERVERS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'servers')
-_PACKAGES = {'shop': 'mcp', 'git': 'mcp_server_git', 'time': 'mcp_server_time'}
+_PACKAGES = {'shop': 'mcp', 'git': 'mcp_server_git', 'time': 'mcp_server_time',
+             'search': 'tantivy'}
 _INSTALL = {'mcp': "pip install 'mcp>=2.3,<3'", 'mcp_server_git': 'pip install mcp-server-git',
-            'mcp_server_time': 'pip install mcp-server-time'}
+            'mcp_server_time': 'pip install mcp-server-time',
+            'tantivy': "pip install -e '.[search]'"}
 _DATE = '1705312800 +0000'  # 2024-01-15 10:00:00 UTC, as in git_files.py
 _ENVIRONMENT = {
     'HOME': '/tmp', 'PATH': '/usr/bin:/bin', 'TZ': 'UTC', 'LC_ALL': 'C.UTF-8',
