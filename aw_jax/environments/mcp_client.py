@@ -102,6 +102,14 @@ class Scratch:
       for path in made:
         os.chown(path, self._uid, self._uid)
 
+  def place(self, name: str, folder: str) -> None:
+    """Copies a directory of files, to stay beside the states; the server may write in it."""
+    target = os.path.join(self.path, name)
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    if self._uid:
+      for path in (target, *(os.path.join(target, file) for file in os.listdir(target))):
+        os.chown(path, self._uid, self._uid)
+
   def move(self, source: str, target: str) -> None:
     """Renames a state kept beside the current one; the target is replaced."""
     target = os.path.join(self.path, target)

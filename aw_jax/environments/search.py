@@ -10,17 +10,14 @@ An observation is the text of the tool's response (servers/search.py). `Task.set
 """
 
 import json
-import os
 from typing import Any
 
-from aw_jax.environments import search_sources
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.environments.mcp import CallError, parse_call, render
 from aw_jax.environments.mcp_client import Answer, Limits, Server
+from aw_jax.environments.search_index import index_folder
+from aw_jax.environments.servers.search import index_name
 from aw_jax.trajectories import Task
-
-# The first call over a library indexes it: 1 to 4 s on an idle core, more on a busy machine.
-_LIMITS = Limits(start_seconds=120.0, call_seconds=120.0)
 
 
 class SearchEnvironment(Environment):
@@ -32,8 +29,8 @@ class SearchEnvironment(Environment):
   domain = 'search'
 
   def __init__(self, limits: Limits | None = None):
-    self._server = Server('search', limits or _LIMITS)
-    self._written: set[str] = set()  # libraries that lie beside the server's state
+    self._server = Server('search', limits or Limits())
+    self._placed: set[str] = set()  # indexes that lie beside the server's state
     self._state: str | None = None
     self._ready = False
     self._memory: dict[str, Step] = {}  # what the episode's actions got
@@ -42,13 +39,14 @@ class SearchEnvironment(Environment):
     """Makes the task's collection the one that is searched; there is no first observation.
 
     Raises:
-      BrokenEnvironmentError: where the server does not start; the next reset starts another.
+      BrokenEnvironmentError: where the server does not start or an index cannot be written; the
+        next reset tries again.
       MissingProgramError: where bwrap, a package or a library is missing.
     """
     del seed  # nothing is drawn
     self._ready, self._memory = False, {}
-    for library in task.setup.get('libraries', ()):
-      self._write(library)
+    if 'libraries' in task.setup:
+      self._place(task.setup['libraries'])
     self._server.scratch.put({'collection.json': collection_file(task.setup)})
     self._server.start()
     self._state, self._ready = state(task.setup), True
@@ -79,14 +77,19 @@ class SearchEnvironment(Environment):
     self._ready = False
     self._server.close()
 
-  def _write(self, library: str) -> None:
-    if library in self._written:
+  def _place(self, libraries: list[str]) -> None:
+    """Copies an index beside the server's state: to open one, the engine writes a lock there."""
+    name = index_name(libraries)
+    if name in self._placed:
       return
-    path = os.path.join(self._server.scratch.path, f'{library}.jsonl')
-    with open(path, 'w', encoding='utf-8') as file:
-      for document in search_sources.documents(library):
-        file.write(json.dumps(document, ensure_ascii=False) + '\n')
-    self._written.add(library)
+    folder = index_folder(libraries)
+    try:
+      self._server.scratch.place(name, folder)
+    except OSError as error:
+      raise BrokenEnvironmentError(
+          f'the index of {name} cannot be copied ({error}): make room, or set TMPDIR to another '
+          'directory') from error
+    self._placed.add(name)
 
 
 def collection_file(setup: dict[str, Any]) -> bytes:

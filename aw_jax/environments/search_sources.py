@@ -6,6 +6,7 @@ come as Python packages (extra `search`), the dictionaries as Debian packages. `
 only values that stand in the text in one plain form, so that an answer is exact.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -104,11 +105,17 @@ def documents(library: str) -> list[Document]:
   Raises:
     MissingProgramError: where it is not installed; the message says how to install it.
   """
-  try:
+  with _installed(library):
     return list(_READERS[library]())
-  except (ModuleNotFoundError, FileNotFoundError) as error:
-    raise MissingProgramError(
-        f'the library {library!r} is not installed: {_INSTALL[library]}') from error
+
+
+def files(library: str) -> list[str]:
+  """The files from which a library is read. Raises as `documents`."""
+  with _installed(library):
+    found = _FILES[library]()
+    for path in found:
+      os.stat(path)
+  return found
 
 
 @functools.cache
@@ -170,18 +177,35 @@ def entry_address(library: str, headword: str) -> str:
   return f'https://{library}.test/{headword.replace(" ", "_")}'
 
 
+@contextlib.contextmanager
+def _installed(library: str) -> Iterator[None]:
+  """Turns what is not found inside into the line that installs it."""
+  try:
+    yield
+  except (ModuleNotFoundError, FileNotFoundError) as error:
+    raise MissingProgramError(
+        f'the library {library!r} is not installed: {_INSTALL[library]}') from error
+
+
+def _factbook_paths() -> list[str]:
+  folder = os.path.join(_package_folder(_PACKAGES['factbook']), 'data')
+  return [os.path.join(folder, region, name) for region in sorted(os.listdir(folder))
+          for name in sorted(os.listdir(os.path.join(folder, region)))]
+
+
 def _factbook_files() -> Iterator[tuple[str, dict]]:
   """(code, data) of every file of the factbook."""
-  folder = os.path.join(_package_folder(_PACKAGES['factbook']), 'data')
-  for region in sorted(os.listdir(folder)):
-    for name in sorted(os.listdir(os.path.join(folder, region))):
-      with open(os.path.join(folder, region, name), encoding='utf-8') as file:
-        yield name.removesuffix('.json'), json.load(file)
+  for path in _factbook_paths():
+    with open(path, encoding='utf-8') as file:
+      yield os.path.basename(path).removesuffix('.json'), json.load(file)
+
+
+def _wikipedia_path() -> str:
+  return os.path.join(_package_folder(_PACKAGES['wikipedia']), 'data', 'summaries_en-us.json')
 
 
 def _wikipedia_entries() -> list[tuple[str, dict]]:
-  folder = _package_folder(_PACKAGES['wikipedia'])
-  with open(os.path.join(folder, 'data', 'summaries_en-us.json'), encoding='utf-8') as file:
+  with open(_wikipedia_path(), encoding='utf-8') as file:
     return sorted(json.load(file).items())
 
 
@@ -312,7 +336,7 @@ def _wordnet() -> Iterator[Document]:
 
 def _dictionary(index: str) -> Iterator[tuple[str, str]]:
   """(headword, text) of a dictionary in dictd's format, an entry once, without its preface."""
-  with gzip.open(index.removesuffix('.index') + '.dict.dz') as file:
+  with gzip.open(_text_of(index)) as file:
     data = file.read()
   seen = set()
   with open(index, encoding='utf-8') as lines:
@@ -326,6 +350,11 @@ def _dictionary(index: str) -> Iterator[tuple[str, str]]:
       first, _, rest = text.partition('\n')
       yield first.strip(), '\n'.join(
           ' '.join(part.split()) for part in re.split(r'\n\s*\n', rest) if part.strip())
+
+
+def _text_of(index: str) -> str:
+  """The file with the texts to a dictd index."""
+  return index.removesuffix('.index') + '.dict.dz'
 
 
 def _number(text: str) -> int:
@@ -345,6 +374,10 @@ def _entries(library: str, index: str) -> Iterator[Document]:
       yield entry_address(library, headword), headword, text
 
 
+_FILES = {
+    'factbook': _factbook_paths, 'wikipedia': lambda: [_wikipedia_path()],
+    'wordnet': lambda: [WORDNET], 'foldoc': lambda: [FOLDOC, _text_of(FOLDOC)],
+    'jargon': lambda: [JARGON, _text_of(JARGON)]}
 _READERS = {
     'factbook': _factbook, 'wikipedia': _wikipedia, 'wordnet': _wordnet,
     'foldoc': lambda: _entries('foldoc', FOLDOC), 'jargon': lambda: _entries('jargon', JARGON)}

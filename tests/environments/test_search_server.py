@@ -120,16 +120,29 @@ def test_what_cannot_be_done_is_said_in_a_sentence(engine, use, message):
     use(engine)
 
 
-def test_libraries_lie_beside_the_state(tmp_path):
+def test_indexes_of_libraries_lie_beside_the_state(tmp_path):
   (tmp_path / 'world').mkdir()
-  for name, documents in (('one', DOCUMENTS[:1]), ('two', DOCUMENTS[1:2])):
-    text = ''.join(json.dumps(document) + '\n' for document in documents)
-    (tmp_path / f'{name}.jsonl').write_text(text, encoding='utf-8')
+  for libraries, documents in ((['one'], DOCUMENTS[:1]), (['one', 'two'], DOCUMENTS[:2])):
+    folder = tmp_path / search.index_name(libraries)
+    folder.mkdir()
+    search.make_index(documents, str(folder))
   path = tmp_path / 'world' / 'collection.json'
   engine = Engine(str(path))
   for libraries, found in ((['one'], 1), (['one', 'two'], 2), (['one'], 1)):
     path.write_text(json.dumps({'libraries': libraries}), encoding='utf-8')
     assert len(ranked(engine.search('capital'))) == found
+    assert engine.find('https://a.test/oslo', 'fjord').endswith('(page 1 of 1)')
+
+
+def test_an_index_on_disk_answers_like_one_in_memory(tmp_path):
+  search.make_index(DOCUMENTS, str(tmp_path))
+  collections = [search.Collection(index) for index in (
+      search.make_index(DOCUMENTS), search.tantivy.Index.open(str(tmp_path)))]
+  for query in ('market', 'capital fjord', 'FREDERIC', 'town 7', 'lima peru'):
+    first, second = (collection.search(query, 1, 8) for collection in collections)
+    assert first == second and first[0]
+  for address, title, text in DOCUMENTS:
+    assert all(collection.page(address) == (title, text) for collection in collections)
 
 
 def test_every_tool_is_declared_read_only(tmp_path):

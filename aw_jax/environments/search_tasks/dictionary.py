@@ -22,7 +22,7 @@ _PLAIN = re.compile(r'[a-z]{4,12}')
 
 def kind(seed: int, rng: random.Random) -> Recipe:
   """What the thing that a noun is a kind of is a kind of, in WordNet."""
-  offset = rng.choice([one for one in _nouns() if part_of(seed, _word(one))])
+  offset = rng.choice(_nouns_for(seed % 10))
   (first,) = search_sources.synsets()[offset].kinds
   (second,) = search_sources.synsets()[first].kinds
   word, trail = _word(offset), Trail(rng)
@@ -65,6 +65,12 @@ def _nouns() -> tuple[str, ...]:
       offset for offset, synset in found.items()
       if len(synset.words) == len(synset.kinds) == len(found[synset.kinds[0]].kinds) == 1
       and meanings[synset.words[0]] == 1 and _PLAIN.fullmatch(synset.words[0]))
+
+
+@functools.cache
+def _nouns_for(digit: int) -> tuple[str, ...]:
+  """Those of `_nouns` that are subjects of tasks whose seeds end with a digit."""
+  return tuple(offset for offset in _nouns() if part_of(digit, _word(offset)))
 
 
 @functools.cache

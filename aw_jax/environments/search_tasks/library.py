@@ -178,14 +178,14 @@ def _group(seed: int, rng: random.Random, count: int, value: Callable) -> list[C
 
 def _countries(fits: Callable[[Country], object]) -> list[Country]:
   """Countries that fit, those with all lines that plans read."""
-  return [country for country in _complete_countries() if fits(country)]
+  return [country for country in _complete_countries().values() if fits(country)]
 
 
 @functools.cache
-def _complete_countries() -> tuple[Country, ...]:
-  return tuple(
-      country for country in search_sources.countries().values()
-      if country.code and all(has_line(country, *place) for place in _LINES))
+def _complete_countries() -> dict[str, Country]:
+  return {
+      name: country for name, country in search_sources.countries().items()
+      if country.code and all(has_line(country, *place) for place in _LINES)}
 
 
 def _longest_neighbour(country: Country) -> Country | None:
@@ -193,17 +193,15 @@ def _longest_neighbour(country: Country) -> Country | None:
   lengths = sorted((country.borders or {}).values())
   if len(lengths) < 2 or lengths[-1] == lengths[-2]:
     return None
-  name = max(country.borders, key=country.borders.get)
-  other = search_sources.countries().get(name)
-  return other if other in _complete_countries() else None
+  return _complete_countries().get(max(country.borders, key=country.borders.get))
 
 
 @functools.cache
 def _partners() -> dict[str, list[tuple[str, str]]]:
   """country -> (another country, the only one that borders both), of each."""
-  found = {country.name: [] for country in _complete_countries()}
-  for country in _complete_countries():
-    for other in _complete_countries():
+  found = {name: [] for name in _complete_countries()}
+  for country in _complete_countries().values():
+    for other in _complete_countries().values():
       shared = set(country.borders or ()) & set(other.borders or ())
       if other.name != country.name and len(shared) == 1:
         found[country.name].append((other.name, *shared))
@@ -224,7 +222,7 @@ def _has_own_peak(country: Country) -> bool:
 def _nations() -> dict[str, Country]:
   """Countries by adjectives of nationality that only they have."""
   every = [country.adjective for country in search_sources.countries().values()]
-  return {country.adjective: country for country in _complete_countries()
+  return {country.adjective: country for country in _complete_countries().values()
           if country.adjective and every.count(country.adjective) == 1
           and has_line(country, PEOPLE, ADJECTIVE)}
 

@@ -1,8 +1,8 @@
 """An MCP server of a search engine over a fixed collection of documents: search, open, find.
 
 Run as a script with the path of the episode's `collection.json`, which holds either 'documents', a
-list of [address, title, text], or 'libraries', names of files NAME.jsonl beside its directory with
-such a list, one document a line. Nothing is kept between calls but indexes, each a function of its
+list of [address, title, text], or 'libraries', names of those whose index lies beside its directory
+(`make_index`, `index_name`). Nothing is kept between calls but indexes, each a function of its
 collection. Every call reads only; the same call gives the same answer.
 """
 
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 
 import tantivy
 from mcp.server.mcpserver import MCPServer
@@ -73,31 +74,43 @@ def _passage(line: str, start: int, end: int) -> str:
   return '…' * (first > 0) + line[first:last] + '…' * (last < len(line))
 
 
-class Collection:
-  """Documents and their index, in memory."""
+def index_name(libraries: Sequence[str]) -> str:
+  """The name of the directory with the index over libraries."""
+  return '+'.join(libraries)
 
-  def __init__(self, documents: list[list[str]]):
-    self._documents = documents
-    self._at = {address: number for number, (address, _, _) in enumerate(documents)}
-    schema = (
-        tantivy.SchemaBuilder()
-        .add_unsigned_field('number', stored=True)
-        .add_text_field('title', tokenizer_name=_ANALYZER)
-        .add_text_field('text', tokenizer_name=_ANALYZER).build())
-    self._index = tantivy.Index(schema)
-    self._index.register_tokenizer(_ANALYZER, _analyzer())
-    writer = self._index.writer(_HEAP, 1)
-    for number, (_, title, text) in enumerate(documents):
-      writer.add_document(tantivy.Document(number=number, title=title, text=text))
-    writer.commit()
-    writer.wait_merging_threads()
-    self._index.reload()
+
+def make_index(documents: Iterable[Sequence[str]], folder: str | None = None) -> tantivy.Index:
+  """An index of documents, each (address, title, text): in an empty directory, or in memory."""
+  schema = (
+      tantivy.SchemaBuilder()
+      .add_text_field('address', stored=True, tokenizer_name='raw', index_option='basic')
+      .add_text_field('title', stored=True, tokenizer_name=_ANALYZER)
+      .add_text_field('text', stored=True, tokenizer_name=_ANALYZER).build())
+  index = tantivy.Index(schema, path=folder)
+  index.register_tokenizer(_ANALYZER, _analyzer())
+  writer = index.writer(_HEAP, 1)
+  for address, title, text in documents:
+    writer.add_document(tantivy.Document(address=address, title=title, text=text))
+  writer.commit()
+  writer.wait_merging_threads()
+  index.reload()
+  return index
+
+
+class Collection:
+  """Documents behind their index; of two that match alike, the one added first is the better."""
+
+  def __init__(self, index: tantivy.Index):
+    index.register_tokenizer(_ANALYZER, _analyzer())  # not kept with an index on disk
+    self._index, self._searcher = index, index.searcher()
 
   def page(self, address: str) -> tuple[str, str]:
     """The title and the text of a document."""
-    if address not in self._at:
+    query = tantivy.Query.term_query(self._index.schema, 'address', address, 'basic')
+    hits = self._searcher.search(query, 1).hits
+    if not hits:
       raise ToolError('page not found')
-    _, title, text = self._documents[self._at[address]]
+    _, title, text = self._document(hits[0][1])
     return title, text
 
   def search(self, query: str, first: int, count: int) -> tuple[int, list[list[str]]]:
@@ -109,16 +122,20 @@ class Collection:
     ranked = tantivy.Query.boolean_query([
         (tantivy.Occur.Must, parsed),
         (tantivy.Occur.Should, tantivy.Query.const_score_query(complete, _ALL_WORDS))])
-    searcher = self._index.searcher()
-    result = searcher.search(ranked, count, offset=first)
-    generator = tantivy.SnippetGenerator.create(searcher, parsed, self._index.schema, 'text')
+    result = self._searcher.search(ranked, count, offset=first)
+    generator = tantivy.SnippetGenerator.create(
+        self._searcher, parsed, self._index.schema, 'text')
     generator.set_max_num_chars(_SNIPPET_CHARACTERS)
     found = []
     for _, place in result.hits:
-      address, title, text = self._documents[searcher.doc(place)['number'][0]]
+      address, title, text = self._document(place)
       fragment = generator.snippet_from_doc(tantivy.Document(text=text)).fragment()
       found.append([title, address, ' '.join((fragment or text[:_SNIPPET_CHARACTERS]).split())])
     return result.count, found
+
+  def _document(self, place: tantivy.DocAddress) -> tuple[str, str, str]:
+    stored = self._searcher.doc(place)
+    return stored['address'][0], stored['title'][0], stored['text'][0]
 
 
 def _analyzer() -> tantivy.TextAnalyzer:
@@ -188,14 +205,11 @@ class Engine:
       return self._libraries[content]
     setup = json.loads(content)
     if 'documents' in setup:
-      self._last = content, Collection(setup['documents'])
+      self._last = content, Collection(make_index(setup['documents']))
       return self._last[1]
-    folder = os.path.dirname(os.path.dirname(self._path))
-    documents = []
-    for name in setup['libraries']:
-      with open(os.path.join(folder, f'{name}.jsonl'), encoding='utf-8') as file:
-        documents += [json.loads(line) for line in file]
-    self._libraries[content] = Collection(documents)
+    beside = os.path.dirname(os.path.dirname(self._path))
+    index = tantivy.Index.open(os.path.join(beside, index_name(setup['libraries'])))
+    self._libraries[content] = Collection(index)
     return self._libraries[content]
 
 
