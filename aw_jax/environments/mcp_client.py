@@ -23,9 +23,11 @@ from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 MOUNT = '/scratch'  # where a server sees its scratch directory
 WORLD = 'world'  # the directory in it that holds the episode's state
 _SERVERS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'servers')
-_PACKAGES = {'shop': 'mcp', 'git': 'mcp_server_git', 'time': 'mcp_server_time'}
+_PACKAGES = {'shop': 'mcp', 'git': 'mcp_server_git', 'time': 'mcp_server_time',
+             'search': 'tantivy'}
 _INSTALL = {'mcp': "pip install 'mcp>=2.3,<3'", 'mcp_server_git': 'pip install mcp-server-git',
-            'mcp_server_time': 'pip install mcp-server-time'}
+            'mcp_server_time': 'pip install mcp-server-time',
+            'tantivy': "pip install -e '.[search]'"}
 _DATE = '1705312800 +0000'  # 2024-01-15 10:00:00 UTC, as in git_files.py
 _ENVIRONMENT = {
     'HOME': '/tmp', 'PATH': '/usr/bin:/bin', 'TZ': 'UTC', 'LC_ALL': 'C.UTF-8',
@@ -98,6 +100,14 @@ class Scratch:
         file.write(content)
     if self._uid:
       for path in made:
+        os.chown(path, self._uid, self._uid)
+
+  def place(self, name: str, folder: str) -> None:
+    """Copies a directory of files, to stay beside the states; the server may write in it."""
+    target = os.path.join(self.path, name)
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    if self._uid:
+      for path in (target, *(os.path.join(target, file) for file in os.listdir(target))):
         os.chown(path, self._uid, self._uid)
 
   def move(self, source: str, target: str) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import importlib
 import logging
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ class Family:
     name: unique in its domain.
     make: (seed, generator seeded for this task) -> Recipe; a pure function of the two.
     held_out: True where all of its tasks are for test.
-    requires: programs without which its tasks cannot be run; the family is then left out.
+    requires: programs, and paths of data files, without which its tasks cannot be run; the family
+      is then left out.
   """
 
   name: str
@@ -248,7 +250,8 @@ def _missing(domain: str) -> frozenset[str]:
   """Families that cannot be run here."""
   found = set()
   for family in _families(domain).values():
-    missing = [program for program in family.requires if shutil.which(program) is None]
+    missing = [name for name in family.requires
+               if shutil.which(name) is None and not os.path.isfile(name)]
     if missing:
       logging.warning('family %s of %s is left out: %s not found',
                       family.name, domain, ', '.join(missing))
@@ -279,3 +282,6 @@ register_domain(
 register_domain(
     'mcp', 'aw_jax.environments.mcp:McpEnvironment',
     'aw_jax.environments.mcp_tasks:FAMILIES', "pip install 'mcp>=2.3,<3'")
+register_domain(
+    'search', 'aw_jax.environments.search:SearchEnvironment',
+    'aw_jax.environments.search_tasks:FAMILIES', "pip install -e '.[search]'")

@@ -1,8 +1,8 @@
 """The first process in the sandbox of an MCP server: sets limits, drops root, becomes the server.
 
 Run as a script inside bubblewrap (mcp_client.py), never imported. Its one argument is JSON:
-'server' ('shop', 'git' or 'time'), 'limits' (name of an RLIMIT_ -> value), 'uid' (to drop to, 0 to
-stay), 'world' (the directory of the episode's state).
+'server' ('shop', 'search', 'git' or 'time'), 'limits' (name of an RLIMIT_ -> value), 'uid' (to drop
+to, 0 to stay), 'world' (the directory of the episode's state).
 """
 
 import datetime
@@ -13,6 +13,8 @@ import os
 import resource
 import runpy
 import sys
+
+_STATES = {'shop': 'shop.db', 'search': 'collection.json'}  # server of ours -> the file it works on
 
 
 def _confine(limits, uid):
@@ -57,8 +59,9 @@ def main():
   elif settings['server'] == 'git':
     _run_module('mcp_server_git', '--repository', '/repo')
   else:
-    sys.argv = ['shop', os.path.join(world, 'shop.db')]
-    runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'shop.py'),
+    name = settings['server']
+    sys.argv = [name, os.path.join(world, _STATES[name])]
+    runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), f'{name}.py'),
                    run_name='__main__')
 
 
