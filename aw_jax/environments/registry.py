@@ -285,3 +285,6 @@ register_domain(
 register_domain(
     'search', 'aw_jax.environments.search:SearchEnvironment',
     'aw_jax.environments.search_tasks:FAMILIES', "pip install -e '.[search]'")
+register_domain(
+    'swe', 'aw_jax.environments.swe:SweEnvironment', 'aw_jax.environments.swe_tasks:FAMILIES',
+    "pip install -e '.[swe]' && python -m experiments.fetch_swe")

@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from aw_jax.environments import seccomp, terminal_state
@@ -109,16 +110,37 @@ class Result:
   touched: list[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Contained:
+  """What a command did whose processes all ended with it.
+
+  Attributes:
+    output: stdout and stderr as they came, at most `Limits.output_bytes`.
+    killed_for: 'time' or 'memory' where it took more than it may, 'shell' where it killed the shell
+      that it ran in, else ''.
+    changes: path below home -> text of every file that is not as in the initial state, None where
+      it is gone; a file that is no text, cannot be read or is too long is described in brackets.
+    initial: whether home, /tmp and /dev/shm are as in the initial state.
+  """
+
+  output: str
+  killed_for: str
+  changes: dict[str, str | None]
+  initial: bool
+
+
 class Sandbox:
   """One bubblewrap with its driver; started by the first `reset`.
+
+  `files` (absolute path -> content) can be read inside too, and never written.
 
   Methods raise BrokenEnvironmentError where the sandbox died or does not answer, after which
   `reset` starts a new one; the first `reset` raises MissingProgramError where bwrap or python3 is
   missing or bwrap is not permitted to start.
   """
 
-  def __init__(self, limits: Limits | None = None):
-    self._limits = limits or Limits()
+  def __init__(self, limits: Limits | None = None, files: Mapping[str, bytes] | None = None):
+    self._limits, self._files = limits or Limits(), dict(files or {})
     self._process: subprocess.Popen | None = None
     self._errors = None
     self._has_started = False
@@ -127,7 +149,8 @@ class Sandbox:
     """Builds the initial state of a task's setup; returns it as text.
 
     Args:
-      setup: 'files' (path -> text), 'modes' (path -> octal), 'dirs' (paths), 'commands' (run once).
+      setup: 'files' (path -> text, with surrogates for bytes that are none), 'modes' (path ->
+        octal), 'dirs' (paths), 'commands' (run once).
       seed: of bash's RANDOM.
     """
     request = {
@@ -154,6 +177,16 @@ class Sandbox:
     """Runs `command` in a fresh shell on the state as it is, with nothing else running."""
     return Result(**self._request(op='verify', command=command, limit=self._limits.seconds))
 
+  def call(self, command: str, fresh: bool = False) -> Contained:
+    """Runs `command` in a shell of its own, which nothing that it starts outlives.
+
+    Args:
+      command: for bash.
+      fresh: on a copy of the initial state, not on the state as it is.
+    """
+    return Contained(**self._request(
+        op='call', command=command, limit=self._limits.seconds, fresh=fresh))
+
   def close(self) -> None:
     """Ends the sandbox and everything in it."""
     if self._process is not None:
@@ -165,7 +198,7 @@ class Sandbox:
   def _start(self) -> None:
     # In memory, for the disk may be full.
     self._errors = open(os.memfd_create('errors'), 'w+b')  # noqa: SIM115
-    arguments, descriptors = _arguments(self._limits)
+    arguments, descriptors = _arguments(self._limits, self._files)
     try:
       self._process = subprocess.Popen(
           arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
@@ -240,12 +273,12 @@ def _unprivileged() -> dict[str, Any]:
   return {'user': uid, 'group': uid, 'extra_groups': []}
 
 
-def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
+def _arguments(limits: Limits, more: Mapping[str, bytes]) -> tuple[list[str], list[int]]:
   """The bwrap command line and the descriptors it reads files from."""
   bwrap = shutil.which('bwrap')
   if bwrap is None:
     raise MissingProgramError('bwrap not found: apt-get install -y bubblewrap')
-  python, prefix = _python()
+  python, prefix = python_inside()
   arguments = [
       bwrap, '--unshare-all', '--unshare-user', '--disable-userns', '--uid', '1000',
       '--gid', '1000', '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv',
@@ -263,7 +296,7 @@ def _arguments(limits: Limits) -> tuple[list[str], list[int]]:
     arguments += ['--ro-bind', prefix, prefix, '--symlink', python, '/opt/bin/python3']
   descriptors = [_readable(seccomp.program())]
   arguments += ['--seccomp', str(descriptors[0])]
-  for path, content, mode in _files():
+  for path, content, mode in _files() + [(path, data, '0444') for path, data in more.items()]:
     descriptors.append(_readable(content))
     arguments += ['--perms', mode, '--ro-bind-data', str(descriptors[-1]), path]
   for name, value in _ENVIRONMENT.items():
@@ -300,7 +333,7 @@ def _readable(content: bytes) -> int:
   return descriptor
 
 
-def _python() -> tuple[str, str | None]:
+def python_inside() -> tuple[str, str | None]:
   """A python3 that the sandbox can run, and its prefix where that lies outside /usr."""
   for path in ('/usr/bin/python3', '/usr/local/bin/python3'):
     if os.path.exists(path):

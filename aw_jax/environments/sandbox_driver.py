@@ -29,6 +29,8 @@ import time
 from aw_jax.environments import terminal_state
 
 BASH = '/opt/driver/bash'
+MAX_CHANGES = 50  # files that `call` reports
+MAX_CHANGE_BYTES = 200_000  # of one of them
 ENDED = b'\1'  # the zygote's report that a shell has ended
 WATCH_SECONDS = 0.05  # between two looks at what the agent uses
 MAX_REPORT_BYTES = 1 << 16
@@ -297,7 +299,8 @@ class Driver:
     self._shell.kill_strays()
     self._image = [(path, 'dir', 0o755, b'') for path in dirs]
     self._image += [
-        (p, 'file', int(modes.get(p, '644'), 8), text.encode()) for p, text in files.items()]
+        (p, 'file', int(modes.get(p, '644'), 8), text.encode('utf-8', 'surrogateescape'))
+        for p, text in files.items()]
     self._image += [(p, 'dir', int(mode, 8), b'') for p, mode in modes.items() if p not in files]
     self._restore_files()
     self._shell.start(seed)
@@ -334,19 +337,48 @@ class Driver:
     self._shell.start(self._seed)
     return self._run(command, limit)
 
+  def call(self, command, limit, fresh):
+    """Runs a command in a shell of its own, which nothing that it starts outlives."""
+    self._shell.stop()
+    self._shell.kill_strays()
+    if fresh and not self._clean:
+      self._restore_files()
+    self._shell.start(self._seed)
+    output, _, killed = self._listen(command, limit)
+    self._shell.stop()
+    self._shell.kill_strays()
+    with _time_limit(max(limit, READ_SECONDS)):
+      terminal_state.read_entries(self._home)  # puts modification times back
+      changes = self._changes()
+    self._clean = not changes and not self._used_scratch()
+    return {'output': output.decode('utf-8', 'replace'), 'killed_for': killed,
+            'changes': changes, 'initial': self._clean}
+
+  def _changes(self):
+    """Path -> text of what is not as in the initial state, None where it is gone."""
+    before = {path: (kind, mode, data) for path, kind, mode, data in self._image}
+    folders_before = {path.rpartition('/')[0] for path in before}
+    for path in list(folders_before):
+      while path := path.rpartition('/')[0]:
+        folders_before.add(path)
+    found, seen = {}, set()
+    for top, folders, files in os.walk(self._home):
+      for name in folders + files:
+        full = os.path.join(top, name)
+        path = os.path.relpath(full, self._home)
+        seen.add(path)
+        usual = before.get(path, ('dir', 0o755 if path in folders_before else -1, b''))
+        entry = _entry(full, len(usual[2]))
+        if entry[0] == 'dir':
+          if entry[1] != usual[1]:
+            found[path + '/'] = ''
+        elif entry != usual:
+          found[path] = _described(*entry)
+    found.update(dict.fromkeys(set(before) - seen))
+    return dict(sorted(found.items())[:MAX_CHANGES])
+
   def _run(self, command, limit):
-    killed = self._killed
-    if not self._shell.alive:
-      self._shell.start(self._seed)
-    try:
-      output, cwd = self._shell.run(command, limit, self._cap)
-    except ShellError as error:
-      output, killed = error.args
-      cwd = None
-      self._shell.kill_all()
-    self._killed = ''
-    if killed == 'files':
-      raise LimitError('number of files')
+    output, cwd, killed = self._listen(command, limit)
     if cwd is None:
       self._shell.start(self._seed)
     with _time_limit(max(limit, READ_SECONDS)):
@@ -357,6 +389,21 @@ class Driver:
     self._clean = not touched and not self._used_scratch()
     return {'output': output.decode('utf-8', 'replace'), 'cwd': prompt, 'killed_for': killed,
             'state': state, 'touched': touched}
+
+  def _listen(self, command, limit):
+    """(output, working directory or None where the shell ended, why it was killed) of a command."""
+    killed, self._killed = self._killed, ''
+    if not self._shell.alive:
+      self._shell.start(self._seed)
+    try:
+      output, cwd = self._shell.run(command, limit, self._cap)
+    except ShellError as error:
+      output, killed = error.args
+      cwd = None
+      self._shell.kill_all()
+    if killed == 'files':
+      raise LimitError('number of files')
+    return output, cwd, killed
 
   def _prompt(self, cwd):
     if cwd is None or cwd == self._home:
@@ -423,6 +470,42 @@ def _time_limit(seconds):
   finally:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _entry(path, expected):
+  """(kind, mode, data) of a path, as an image has them; links are not followed.
+
+  A file is read where it is `expected` bytes long, or short; else its data is None.
+  """
+  status = os.lstat(path)
+  mode = stat.S_IMODE(status.st_mode)
+  if stat.S_ISDIR(status.st_mode):
+    return 'dir', mode, b''
+  if stat.S_ISLNK(status.st_mode):
+    return 'link', mode, os.readlink(path)
+  if not stat.S_ISREG(status.st_mode):
+    return 'other', mode, b''
+  if status.st_size > MAX_CHANGE_BYTES and status.st_size != expected:
+    return 'file', mode, None
+  try:
+    with open(path, 'rb') as file:
+      return 'file', mode, file.read()
+  except PermissionError:
+    return 'unreadable', mode, b''
+
+
+def _described(kind, _, data):
+  """A changed file as text, described in brackets where it is none."""
+  if kind == 'link':
+    return f'[link to {data}]'
+  if kind != 'file':
+    return f'[{kind}]'
+  if data is None or len(data) > MAX_CHANGE_BYTES:
+    return f'[more than {MAX_CHANGE_BYTES} bytes]'
+  try:
+    return data.decode('utf-8')
+  except UnicodeDecodeError:
+    return f'[binary, {len(data)} bytes]'
 
 
 def _children(folder):

@@ -162,11 +162,15 @@ def initial_state(setup: dict) -> str:
 
 def clean(output: str) -> str:
   """Output as a person sees it: no escapes or control characters, cut, ended by a newline."""
-  text = _CONTROLS.sub('', _ESCAPES.sub('', output.replace('\r\n', '\n')))
-  text = _LINE_NUMBER.sub('bash: ', text)
+  text = _LINE_NUMBER.sub('bash: ', without_controls(output))
   if len(text) > MAX_OUTPUT_CHARACTERS:
     text = text[:MAX_OUTPUT_CHARACTERS] + '\n[output cut]\n'
   return text if text.endswith('\n') or not text else text + '\n'
+
+
+def without_controls(output: str) -> str:
+  """Output without escape sequences and control characters."""
+  return _CONTROLS.sub('', _ESCAPES.sub('', output.replace('\r\n', '\n')))
 
 
 def runtime_metadata(action: str, observation: str) -> tuple[tuple[int, int], ...]:

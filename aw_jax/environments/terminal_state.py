@@ -65,6 +65,11 @@ def printable(name):
   return _UNSHOWN.sub('\ufffd', name)
 
 
+def printable_text(text):
+  """Text of any lines as it may be shown; tabs stay."""
+  return _UNSHOWN_IN_TEXT.sub('\ufffd', text)
+
+
 def setup_entries(files, modes=None, dirs=()):
   """Entries of a home directory that holds exactly `files` (path -> text) and `dirs`."""
   modes = modes or {}
@@ -115,7 +120,7 @@ def _bounded(lines):
   text = '\n'.join(lines)
   if len(text) > MAX_FILE_CHARACTERS + len(CUT) + 1:
     text = text[:MAX_FILE_CHARACTERS] + '\n' + CUT
-  return _UNSHOWN_IN_TEXT.sub('\ufffd', text).split('\n') if lines else []
+  return printable_text(text).split('\n') if lines else []
 
 
 def _suffix(kind, mode, data):

@@ -247,4 +247,4 @@ def test_a_bwrap_that_may_not_start_says_so_at_once(tmp_path, monkeypatch):
 def test_missing_python_says_what_to_install(monkeypatch):
   monkeypatch.setattr(sandbox.os.path, 'exists', lambda path: False)
   with pytest.raises(MissingProgramError, match='apt-get install -y python3'):
-    sandbox._python()
+    sandbox.python_inside()
