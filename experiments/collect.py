@@ -66,13 +66,14 @@ def main(argv: list[str]) -> None:
         seed=_SEED.value, workers=_WORKERS.value, episodes_per_shard=_SHARD.value,
         pool=_POOL.value, mark_changed_state=_MARK.value,
         write_shards=_shard_writer())
+    with collect.writing(_OUT.value):
+      shards = sources.find_shards([_OUT.value])
+      dataset_card.write_for_trajectories(
+          _OUT.value, (trajectory for shard in shards for trajectory in read_jsonl(shard)),
+          shlex.join(['python', '-m', 'experiments.collect', *sys.argv[1:]]))
   except (collect.CollectError, registry.RegistryError, MissingProgramError,
           TrajectoryError) as error:
     sys.exit(f'collect: {error}')
-  shards = sources.find_shards([_OUT.value])
-  dataset_card.write_for_trajectories(
-      _OUT.value, (trajectory for shard in shards for trajectory in read_jsonl(shard)),
-      shlex.join(['python', '-m', 'experiments.collect', *sys.argv[1:]]))
   print(collect.table(summary))
 
 

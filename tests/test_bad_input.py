@@ -93,6 +93,15 @@ def test_full_disk_is_said_and_costs_no_episode(tmp_path, room):
   assert not any(one.error for one in episodes)
 
 
+@pytest.mark.requires('bwrap')
+def test_a_card_that_cannot_be_written_is_said(tmp_path):
+  (tmp_path / 'dataset_card.md').mkdir()
+  message = refusal(
+    'experiments.collect', '--domain=terminal', '--episodes=1', f'--out={tmp_path}')
+  assert f'collect: cannot write to {tmp_path}: Is a directory; once that is mended' in message
+  assert len(list(tmp_path.glob('shard-*'))) == 1
+
+
 def test_unknown_domain_lists_those_there_are(tmp_path):
   message = refusal('experiments.collect', '--domain=shell', f'--out={tmp_path / "out"}')
   assert "unknown domain 'shell'" in message and 'terminal' in message

@@ -129,7 +129,7 @@ def collect(
   summary = _summarise(collection, stats) | {
       'wall_seconds': round(seconds, 2), 'steps_per_second': round(new_steps / seconds, 1),
       'collected_now': episodes - reused, 'workers': workers}
-  with _writing(out):
+  with writing(out):
     trajectories.write_atomically(
         os.path.join(out, 'summary.json'), json.dumps(summary, indent=2) + '\n')
   return summary
@@ -166,7 +166,7 @@ def _claim(collection: Collection, out: str) -> None:
   """Makes the directory this collection's, or checks that it is; clears what a kill left over."""
   record = json.dumps(dataclasses.asdict(collection), indent=2, sort_keys=True) + '\n'
   path = os.path.join(out, 'collection.json')
-  with _writing(out):
+  with writing(out):
     os.makedirs(out, exist_ok=True)
   if os.path.exists(path):
     with open(path, encoding='utf-8') as file:
@@ -174,7 +174,7 @@ def _claim(collection: Collection, out: str) -> None:
         raise CollectError(
             f'{out} holds another collection (see {path}); choose another directory or remove it')
   else:
-    with _writing(out):
+    with writing(out):
       trajectories.write_atomically(path, record)
   for name in os.listdir(out):
     if name.startswith('.shard-'):
@@ -182,8 +182,12 @@ def _claim(collection: Collection, out: str) -> None:
 
 
 @contextlib.contextmanager
-def _writing(out: str) -> Iterator[None]:
-  """Says in one sentence why `out` cannot be written: a full disk, no permission."""
+def writing(out: str) -> Iterator[None]:
+  """Around what writes to the directory `out` of a collection.
+
+  Raises:
+    CollectError: where it cannot be written, for a full disk or a missing permission.
+  """
   try:
     yield
   except OSError as error:
@@ -317,7 +321,7 @@ def write_shard(
   for index in collection.shard_episodes(shard):
     found.append(run_numbered_episode(environment, collection, index))
     on_episode(len(found[-1].turns))
-  with _writing(out):
+  with writing(out):
     trajectories.write_jsonl(os.path.join(out, collection.shard_name(shard)), found)
   return found
 
