@@ -26,7 +26,7 @@ LICENCES = {
     'search': (
         _OURS, 'The World Factbook: public domain', 'summaries of Wikipedia: CC BY-SA',
         "WordNet: Princeton's WordNet licence", 'FOLDOC: GFDL', 'Jargon File: public domain'),
-    'swe': (_OURS, 'source of the packages mended: their own licences, see `fetch_swe`'),
+    'swe': (_OURS, 'source of isodate: BSD-3-Clause; of inflection, parse and schema: MIT'),
     'textgame': (
         _OURS, 'games and texts of TextWorld: MIT; TextWorld-Express and ScienceWorld: Apache-2.0'),
     'android': (_OURS, "what the device's applications show: their own licences"),
