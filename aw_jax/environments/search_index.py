@@ -1,7 +1,7 @@
 """Indexes of the installed libraries, each made once and kept for later sessions.
 
-They lie in the user's cache directory (XDG_CACHE_HOME, ~/.cache by default), under names that
-change with the library's files, the code that reads and indexes them, and the engine's version.
+They lie in the cache (AW_JAX_CACHE, ~/.cache/aw_jax by default), under names that change with the
+library's files, the code that reads and indexes them, and the engine's version.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 
-from aw_jax.environments import search_sources
+from aw_jax.environments import caches, search_sources
 from aw_jax.environments.base import BrokenEnvironmentError
 from aw_jax.environments.servers import search as server
 
@@ -29,7 +29,8 @@ def index_folder(libraries: Sequence[str]) -> str:
   """
   name = server.index_name(libraries)
   try:
-    cache = _cache()
+    cache = caches.folder('search')
+    os.makedirs(cache, exist_ok=True)
     folder = os.path.join(cache, f'{name}-{_version(libraries)}')
     if not os.path.isdir(folder):
       with _alone(os.path.join(cache, f'{name}.lock')):  # other workers wait, then find it made
@@ -37,16 +38,9 @@ def index_folder(libraries: Sequence[str]) -> str:
           _make(libraries, folder)
   except OSError as error:
     raise BrokenEnvironmentError(
-        f'the index of {name} cannot be written ({error}): make room, or set XDG_CACHE_HOME to '
+        f'the index of {name} cannot be written ({error}): make room, or set AW_JAX_CACHE to '
         'another directory') from error
   return folder
-
-
-def _cache() -> str:
-  base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-  path = os.path.join(base, 'aw_jax', 'search')
-  os.makedirs(path, exist_ok=True)
-  return path
 
 
 def _version(libraries: Sequence[str]) -> str:

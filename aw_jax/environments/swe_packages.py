@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from aw_jax.environments import sandbox
+from aw_jax.environments import caches, sandbox
 from aw_jax.environments.base import MissingProgramError
 from aw_jax.trajectories import write_atomically
 
@@ -143,10 +143,8 @@ PAIRS = (('cachetools-5.4.0', 'cachetools-5.5.0'), ('parse-1.20.1', 'parse-1.20.
 
 
 def cache_folder() -> str:
-  """Where fetched files lie: `AW_JAX_CACHE`, by default ~/.cache/aw_jax; swe below it."""
-  top = os.environ.get('AW_JAX_CACHE') or os.path.join(
-      os.path.expanduser('~'), '.cache', 'aw_jax')
-  return os.path.join(top, 'swe')
+  """Where fetched files lie."""
+  return caches.folder('swe')
 
 
 def missing(names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ def nouns(tmp_path, monkeypatch):
   path = tmp_path / 'data.noun'
   path.write_text(LINES, encoding='utf-8')
   monkeypatch.setattr(search_sources, 'WORDNET', str(path))
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  monkeypatch.setenv('AW_JAX_CACHE', str(tmp_path / 'cache'))
   search_sources.synsets.cache_clear()
   yield path
   search_sources.synsets.cache_clear()
@@ -65,13 +65,13 @@ def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing(nouns, tmp_path):
       search_index.index_folder(['wordnet'])
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert os.listdir(tmp_path / 'cache' / 'aw_jax' / 'search') == ['wordnet.lock']
+  assert os.listdir(tmp_path / 'cache' / 'search') == ['wordnet.lock']
   assert found(search_index.index_folder(['wordnet']), 'things') == 2000
 
 
 def test_a_cache_that_is_no_directory_is_said_in_a_sentence(nouns, tmp_path):
   (tmp_path / 'cache').write_text('')
-  with pytest.raises(BrokenEnvironmentError, match='set XDG_CACHE_HOME to another directory'):
+  with pytest.raises(BrokenEnvironmentError, match='set AW_JAX_CACHE to another directory'):
     search_index.index_folder(['wordnet'])
 
 
