@@ -35,6 +35,7 @@ ENDED = b'\1'  # the zygote's report that a shell has ended
 WATCH_SECONDS = 0.05  # between two looks at what the agent uses
 MAX_REPORT_BYTES = 1 << 16
 READ_SECONDS = 5.0  # at least, for the state after a command
+READ_ATTEMPTS = 20  # at it, while something in the background moves files about
 MAX_OWN_BYTES = 1 << 30  # address space of the driver
 SOCKET_BYTES = 4 << 20  # what a socket's buffers may hold, which counts as no process's
 SHELL = r"""
@@ -382,7 +383,7 @@ class Driver:
     if cwd is None:
       self._shell.start(self._seed)
     with _time_limit(max(limit, READ_SECONDS)):
-      entries = terminal_state.read_entries(self._home)
+      entries = self._entries()
       prompt = self._prompt(cwd)
       state = terminal_state.render(entries, prompt)
     touched = terminal_state.touched(self._pristine, entries)
@@ -404,6 +405,13 @@ class Driver:
     if killed == 'files':
       raise LimitError('number of files')
     return output, cwd, killed
+
+  def _entries(self):
+    """What is in the home directory, read again where a file went while it was read."""
+    for _ in range(READ_ATTEMPTS - 1):
+      with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return terminal_state.read_entries(self._home)
+    return terminal_state.read_entries(self._home)
 
   def _prompt(self, cwd):
     if cwd is None or cwd == self._home:
