@@ -35,6 +35,7 @@ _MAX_ANSWER_BYTES = 16 << 20
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SOURCES = {  # ours -> where it lies in the driver's folder, so that imports are the same inside
     'sandbox_driver.py': 'driver.py',
+    'screen_driver.py': 'screen.py',
     'terminal_state.py': 'aw_jax/environments/terminal_state.py',
 }
 _DATE = f"""#!/bin/bash

@@ -6,6 +6,7 @@ from aw_jax.environments.terminal_tasks import (
     editing,
     held_out,
     programs,
+    screens,
     shell,
     tables,
 )
@@ -27,5 +28,9 @@ FAMILIES = (
     *(Family(make.__name__, make, held_out=True) for make in (
         held_out.merge_sort, held_out.rotate, held_out.top_rows, held_out.revise_copy,
         held_out.complete)),
+    *(Family(make.__name__, make, requires=('tmux', *program)) for make, *program in (
+        (screens.screen_prompt, 'python3'), (screens.screen_typing,), (screens.screen_form,),
+        (screens.screen_python, 'python3'), (screens.screen_pager, 'less'),
+        (screens.screen_editor, 'nano'))),
     Family('select_sort', held_out.select_sort, held_out=True, requires=('awk',)),
 )
