@@ -21,7 +21,8 @@ _OURS = 'tasks, files and actions: this project, Apache-2.0'
 # What observations are made of, by domain. A dataset of traces from elsewhere names its own.
 LICENCES = {
     'terminal': (
-        _OURS, 'what bash, the GNU tools, git and sqlite3 print: no licence of theirs covers it'),
+        _OURS,
+        'what bash, the GNU tools, git, sqlite3 and less print: no licence of theirs covers it'),
     'mcp': (_OURS, 'answers of mcp-server-git and mcp-server-time: MIT'),
     'search': (
         _OURS, 'The World Factbook: public domain', 'summaries of Wikipedia: CC BY-SA',

@@ -26,6 +26,9 @@ _PROGRAMS = {
   'bwrap': 'apt-get install -y bubblewrap',
   'git': 'apt-get install -y git',
   'sqlite3': 'apt-get install -y sqlite3',
+  'tmux': 'apt-get install -y tmux',
+  'less': 'apt-get install -y less',
+  'nano': 'apt-get install -y nano',
 }
 _PACKAGES = {
   'apache_beam': "pip install -e '.[beam]'",

@@ -31,7 +31,9 @@ DATA_PIPELINES_MAY_USE = {
   'data_pipelines', 'aw_jax.trajectories', 'aw_jax.prompts', 'aw_jax.tokenizer'}
 
 # Programs that run in a sandbox with their folder on the path; nothing imports them.
-PROGRAMS = {'aw_jax.environments.sandbox_driver', 'aw_jax.environments.servers.launch'}
+PROGRAMS = {
+  'aw_jax.environments.sandbox_driver', 'aw_jax.environments.screen_driver',
+  'aw_jax.environments.servers.launch'}
 
 # Distributions whose import name is another, or that are used without being imported.
 IMPORT_NAMES = {

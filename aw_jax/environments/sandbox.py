@@ -35,6 +35,7 @@ _MAX_ANSWER_BYTES = 16 << 20
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SOURCES = {  # ours -> where it lies in the driver's folder, so that imports are the same inside
     'sandbox_driver.py': 'driver.py',
+    'screen_driver.py': 'screen.py',
     'terminal_state.py': 'aw_jax/environments/terminal_state.py',
 }
 _DATE = f"""#!/bin/bash
@@ -284,7 +285,8 @@ def _arguments(limits: Limits, more: Mapping[str, bytes]) -> tuple[list[str], li
       '--gid', '1000', '--hostname', 'world', '--die-with-parent', '--new-session', '--clearenv',
       '--cap-drop', 'ALL', '--as-pid-1',
       '--ro-bind', '/usr', '/usr', '--proc', '/proc', '--dev', '/dev', '--remount-ro', '/dev',
-      '--dir', '/opt/empty']
+      '--dir', '/opt/empty',
+      '--ro-bind-try', '/etc/alternatives', '/etc/alternatives']  # links: awk is one through it
   for folder in (*_SCRATCH, HOME):
     arguments += ['--size', str(limits.disk_bytes), '--tmpfs', folder]
   for folder in ('/bin', '/sbin', '/lib', '/lib64', '/lib32'):

@@ -1,13 +1,14 @@
 """The terminal: a real bash in a bubblewrap sandbox, one command line an action.
 
 An observation is what the command printed and then the prompt, which shows the working directory:
-`~$`, `~/docs$`. The state is the home directory as text (terminal_state.py).
+`~$`, `~/docs$`. The state is the home directory as text (terminal_state.py). Tasks may ask for the
+full-screen mode, in which actions are keystrokes and observations the text of a screen (screen.py).
 """
 
 import posixpath
 import re
 
-from aw_jax.environments import terminal_state
+from aw_jax.environments import screen, terminal_state
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.environments.sandbox import Limits, Result, Sandbox
 from aw_jax.trajectories import Task
@@ -29,6 +30,8 @@ _RUNTIME_COMMAND = re.compile(
     r'\b(ps|top|free|df|uptime|pgrep|jobs)\b|\$\$|\bBASHPID|\bPPID|\bSRANDOM|\bEPOCH|\bSECONDS'
     r'|/proc/|/dev/u?random|\bls\s+-\w*i|\bstat\s+(?!-c)|\btime\b|%T\)|\bmktemp\b|\bshuf\b'
     r'|\bnproc\b')
+# On a screen bash also says which process runs in the background.
+_RUNTIME_ON_SCREEN = re.compile(_RUNTIME_COMMAND.pattern + r'|(?<!&)&(?!&)')
 _RUNTIME_VALUE = re.compile(r'\d[\d.:]*')
 # Pipelines of these commands alone, without substitutions or writing redirections, change neither
 # files nor shell.
@@ -69,6 +72,8 @@ class TerminalEnvironment(Environment):
     self._touched: list[str] = []
     self._initial = True  # whether the episode's files and shell are those of the initial state
     self._plain = True  # whether the episode's shell is as a fresh one, its directory apart
+    self._size: tuple[int, int] | None = None  # of the screen, where the task has one
+    self._typed = ''  # every action so far, whose output may still be on the screen
     self._twin_ready = False
     # An action that was run early, what it got, and whether it was the twin that ran it.
     self._ahead: tuple[str, Result, bool] | None = None
@@ -79,27 +84,32 @@ class TerminalEnvironment(Environment):
 
     Raises:
       BrokenEnvironmentError: where the sandbox fails; the next reset starts a new one.
-      MissingProgramError: where bwrap or python3 is missing.
+      MissingProgramError: where bwrap or python3 is missing, or tmux for a full-screen task.
     """
     self._restart()
     self._task, self._seed = task, seed
+    self._size = screen.size_of(task.setup)
     self._state = self._episode.reset(task.setup, seed)
     return FIRST_OBSERVATION
 
   def step(self, action: str) -> Step:
-    """Runs one command line (it may hold newlines) in the episode's shell."""
+    """Runs one command line (it may hold newlines) in the episode's shell, or types keystrokes."""
     action = action[:MAX_ACTION_CHARACTERS]
     if self._ahead is not None and self._ahead[0] == action:
       _, result, by_twin = self._ahead
       if by_twin:
         self._episode, self._twin = self._twin, self._episode
     else:
-      result = self._episode.run(action)
+      result = self._episode.run(self._command(action))
     self._ahead = None
-    self._initial = self._initial and is_read_only(action) and not result.killed_for
+    self._initial = (self._initial and self._size is None and is_read_only(action)
+                     and not result.killed_for)
     self._plain = self._plain and is_plain(action)
     self._state, self._touched, self._cwd = result.state, result.touched, result.cwd
-    return self._answer(action, result)
+    if self._size is None:
+      return self._answer(action, result)
+    self._typed += action + '\n'
+    return self._screen_answer(action, result, self._typed)
 
   def snapshot(self) -> str | None:
     """The home directory as text, and the working directory where it is not home."""
@@ -111,12 +121,14 @@ class TerminalEnvironment(Environment):
       raise BrokenEnvironmentError('the terminal was not reset')
     action = action[:MAX_ACTION_CHARACTERS]
     if action not in self._memory:
-      self._memory[action] = self._answer(action, self._run_initial(action))
+      result = self._run_initial(action)
+      self._memory[action] = (self._answer(action, result) if self._size is None
+                              else self._screen_answer(action, result, action))
     return self._memory[action]
 
   def _run_initial(self, action: str) -> Result:
     """What `action` gets in the initial state, from whichever sandbox gives it soonest."""
-    if (self._plain and self._cwd == '~' and is_read_only(action)
+    if (self._size is None and self._plain and self._cwd == '~' and is_read_only(action)
         and reads_only_untouched(action, self._touched)):
       result = self._episode.run(action)
       self._ahead = action, result, False
@@ -124,7 +136,7 @@ class TerminalEnvironment(Environment):
     if not self._twin_ready:
       self._twin.reset(self._task.setup, self._seed)
       self._twin_ready = True
-    result = self._twin.probe(action)
+    result = self._twin.probe(self._command(action))
     # `$` and `!` could show traces of the read-only commands before ($?, $_).
     if self._initial and not set('$!') & set(action):
       self._ahead = action, result, True
@@ -141,6 +153,20 @@ class TerminalEnvironment(Environment):
     """Ends both sandboxes."""
     self._episode.close()
     self._twin.close()
+
+  def _command(self, action: str) -> str:
+    """What the sandbox's shell is to run for an action."""
+    if self._size is None:
+      return action
+    return screen.command(action, self._size, self._seed, max(0.5, self._seconds - 1))
+
+  def _screen_answer(self, action: str, result: Result, typed: str) -> Step:
+    """The screen after `action`, which may still show output of all that was `typed`."""
+    if result.killed_for:
+      return self._answer(action, result)
+    observation = screen.complaint(action) + clean(result.output).rstrip('\n')
+    spans = runtime_metadata(typed, observation, _RUNTIME_ON_SCREEN)
+    return Step(observation, info={'runtime_metadata': spans})
 
   def _answer(self, action: str, result: Result) -> Step:
     text = clean(result.output)
@@ -173,9 +199,14 @@ def without_controls(output: str) -> str:
   return _CONTROLS.sub('', _ESCAPES.sub('', output.replace('\r\n', '\n')))
 
 
-def runtime_metadata(action: str, observation: str) -> tuple[tuple[int, int], ...]:
-  """(start, end) spans of the observation that nobody can predict, judged by the action."""
-  if not _RUNTIME_COMMAND.search(action):
+def runtime_metadata(
+    action: str, observation: str, commands: re.Pattern[str] = _RUNTIME_COMMAND
+) -> tuple[tuple[int, int], ...]:
+  """(start, end) spans of the observation that nobody can predict.
+
+  They are the numbers where `commands` is found in the action.
+  """
+  if not commands.search(action):
     return ()
   return tuple(match.span() for match in _RUNTIME_VALUE.finditer(observation))
 

@@ -1,9 +1,15 @@
-"""Commands a person might try in a terminal, over the files at hand: to explore and to err."""
+"""Commands a person might try in a terminal, over the files at hand: to explore and to err.
+
+In full-screen mode the same commands are typed, and now and then keys and full-screen programs.
+"""
 
 import random
 import re
+from collections.abc import Callable
 
+from aw_jax.environments import screen
 from aw_jax.environments.experts import Actions
+from aw_jax.environments.terminal_tasks.screens import keys
 from aw_jax.environments.terminal_tasks.worlds import FOLDERS, STEMS, WORDS
 from aw_jax.trajectories import Task
 
@@ -192,9 +198,43 @@ _SURVEYING = (
 )
 
 
-def _draw(commands, view: _View) -> str:
+# What full-screen mode has beside command lines: the keystrokes of one action.
+_KEYS = (
+    (3, lambda v: ('Up', '\n')),
+    (2, lambda v: ('clear\n',)),
+    (2, lambda v: ('C-c',)),
+    (1, lambda v: ('C-l',)),
+    (1, lambda v: ('Tab',)),
+    (1, lambda v: (f'echo {v.line()}', 'C-u')),
+    (2, lambda v: (f'cat > {v.new()}\n', f'{v.line()}\n', 'C-d')),
+    (2, lambda v: (f'less {v.text()}\n', v.option(' ', 'G', f'/{v.word()}\n'))),
+    (1, lambda v: (f'nano {v.text()}\n', f'{v.line()}\n')),
+    (2, lambda v: ('q',)),
+    (1, lambda v: ('C-x',)),
+)
+
+
+def _draw(commands, view: _View):
   weights, makers = zip(*commands, strict=True)
   return view.rng.choices(makers, weights)[0](view)
+
+
+def _action(command: str, view: _View, task: Task) -> str:
+  """A command as an action: typed where the task has a screen, or keys instead now and then."""
+  if 'screen' not in task.setup:
+    return command
+  return keys(*_draw(_KEYS, view)) if view.rng.random() < 0.25 else keys(f'{command}\n')
+
+
+def _within(action: str, change: Callable[[str], str], rng: random.Random) -> str:
+  """`action` changed; in full-screen mode, one of the keystrokes in it."""
+  try:
+    texts = [text for text, _ in screen.parse(action)]
+  except screen.KeystrokeError:
+    return change(action)
+  place = rng.randrange(len(texts))
+  texts[place] = change(texts[place])
+  return keys(*texts)
 
 
 class TerminalActions(Actions):
@@ -202,32 +242,44 @@ class TerminalActions(Actions):
 
   def explore(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that changes nothing, over the files at hand."""
-    return _draw(_READING, _View(state, task.initial_state, rng))
+    view = _View(state, task.initial_state, rng)
+    return _action(_draw(_READING, view), view, task)
 
   def wander(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command of any kind over the files at hand, changing them about every second time."""
-    return _draw(rng.choice([_READING, _WRITING]), _View(state, task.initial_state, rng))
+    view = _View(state, task.initial_state, rng)
+    return _action(_draw(rng.choice([_READING, _WRITING]), view), view, task)
 
   def change(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that changes files, or tries to; every second one has to be worked out."""
-    return _draw(rng.choice([_WRITING, _COMPUTED_WRITING]), _View(state, task.initial_state, rng))
+    view = _View(state, task.initial_state, rng)
+    return _action(_draw(rng.choice([_WRITING, _COMPUTED_WRITING]), view), view, task)
 
   def inspect(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that shows files which are not as they were at the start, or what is in them."""
     view = _View(state, task.initial_state, rng, fresh=0.95)
-    return _draw(_READING if rng.random() < 0.65 else _COMPUTED_READING, view)
+    commands = _READING if rng.random() < 0.65 else _COMPUTED_READING
+    return _action(_draw(commands, view), view, task)
 
   def survey(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that shows many files at once."""
-    return _draw(_SURVEYING, _View(state, task.initial_state, rng))
+    view = _View(state, task.initial_state, rng)
+    return _action(_draw(_SURVEYING, view), view, task)
 
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any command, each kind equally likely, over names that need not be there."""
     view = _View(task.initial_state, task.initial_state, rng)
-    return rng.choice(_READING + _WRITING)[1](view)
+    return _action(rng.choice(_READING + _WRITING)[1](view), view, task)
 
   def mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
     """`action` with another file, word or number."""
+    return _within(action, lambda text: self._mistake(text, task, state, rng), rng)
+
+  def typo(self, action: str, rng: random.Random) -> str:
+    """`action` with two letters exchanged or one left out, in one word."""
+    return _within(action, lambda text: super(TerminalActions, self).typo(text, rng), rng)
+
+  def _mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
     view = _View(state, task.initial_state, rng)
     names = sorted(set(_FILE_NAME.findall(action)))
     words = sorted({w for w in re.findall(r'\b[a-z]{3,}\b', action) if w in WORDS})
@@ -237,6 +289,6 @@ class TerminalActions(Actions):
     choices += [(number, str(view.number())) for number in numbers]
     choices += [('>>', '>')] if '>>' in action else []
     if not choices:
-      return self.typo(action, rng)
+      return super().typo(action, rng)
     old, new = rng.choice(choices)
     return action.replace(old, new, 1)

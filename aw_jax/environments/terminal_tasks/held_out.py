@@ -3,6 +3,8 @@
 import random
 
 from aw_jax.environments.registry import Recipe
+from aw_jax.environments.terminal_tasks.shell import older_and_newer
+from aw_jax.environments.terminal_tasks.tables import choose_rows
 from aw_jax.environments.terminal_tasks.worlds import World
 
 
@@ -77,3 +79,43 @@ def revise_copy(seed: int, rng: random.Random) -> Recipe:
       f'Make the directory {folder}, copy {path} to it and replace {old} by {new} in the copy.',
       f'Copy {path} to a new directory {folder} and change {old} to {new} there.')
   return world.checked(instruction, f'cat {path} {copied}', world.lines(path) + lines, plan)
+
+
+def select_sort(seed: int, rng: random.Random) -> Recipe:
+  """The rows of a table within a limit, sorted by number, in place of the table."""
+  del seed
+  world = World(rng)
+  path = world.table(5)
+  world.fill()
+  side, condition, kept = choose_rows(world, path)
+  kept.sort(key=lambda row: int(row.split(',')[1]))
+  goal = world.name('csv')
+  plan = world.look(path) + [f"awk -F, '$2 {condition}' {path} > {goal}",
+                             *world.sometimes(f'cat {goal}', chance=0.4),
+                             f'sort -t, -k2 -n {goal} > {path}', f'rm {goal}',
+                             *world.sometimes(f'cat {path}', 'ls')]
+  instruction = world.say(
+      f'Keep only the rows of {path} with a number {side}, sorted by number.',
+      f'Sort {path} by number and drop the rows that are not {side}.')
+  return world.checked(instruction, f'ls; cat {path}', sorted(world.files) + kept, plan)
+
+
+def complete(seed: int, rng: random.Random) -> Recipe:
+  """A file given the lines that only another one has, at its end; the other goes or stays."""
+  del seed
+  world = World(rng)
+  path, other, new = older_and_newer(world)
+  world.fill(3, 3)
+  lines = world.lines(path) + new
+  plan = world.look(path, other) + [*world.sometimes(f'diff {path} {other}', chance=0.3)]
+  goal, names, also = world.name(), set(world.files), ''
+  plan += [f'grep -vxFf {path} {other} > {goal}', f'cat {goal} >> {path}', f'rm {goal}']
+  if rng.random() < 0.5:
+    plan.append(f'rm {other}')
+    names.remove(other)
+    also = f' and remove {other}'
+  plan += world.sometimes(f'cat {path}', 'ls')
+  instruction = world.say(
+      f'Add to the end of {path} the lines that only {other} has{also}.',
+      f'Append the lines of {other} that {path} lacks to {path}{also}.')
+  return world.checked(instruction, f'ls; cat {path}', sorted(names) + lines, plan)
