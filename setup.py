@@ -60,6 +60,9 @@ _EXTRAS = {
   # Collection and examples by a pipeline, on as many machines as its runner has. Beam wants a
   # protobuf before 7, sentencepiece 0.2.3 a later one.
   'beam': ('apache-beam[tfrecord]>=2.77,<3', 'sentencepiece>=0.2.2,<0.2.3'),
+  # The text games; TextWorld-Express and ScienceWorld need a Java runtime beside them, TextWorld a
+  # compiler when it is installed.
+  'games': ('textworld>=1.7,<1.8', 'textworld-express>=1.1,<1.2', 'scienceworld>=1.2.3,<1.3'),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
@@ -67,7 +70,7 @@ _EXTRAS['test'] += _EXTRAS['llm']
 _EXTRAS['test'] += _EXTRAS['search']
 _EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['test'] += _EXTRAS['serving']
-_EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity']
+_EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity'] + _EXTRAS['games']
 
 setuptools.setup(
   name='aw_jax',

@@ -25,6 +25,7 @@ import pytest
 _PROGRAMS = {
   'bwrap': 'apt-get install -y bubblewrap',
   'git': 'apt-get install -y git',
+  'java': 'apt-get install -y default-jre-headless',
   'sqlite3': 'apt-get install -y sqlite3',
   'tmux': 'apt-get install -y tmux',
   'less': 'apt-get install -y less',
@@ -37,6 +38,9 @@ _PACKAGES = {
   'safetensors': "pip install -e '.[hf]'",
   'tokenizers': "pip install -e '.[hf]'",
   'torch': "pip install -e '.[parity]'",
+  'textworld': "pip install -e '.[games]'",
+  'textworld_express': "pip install -e '.[games]'",
+  'scienceworld': "pip install -e '.[games]'",
   'transformers': "pip install -e '.[parity]'",
 }
 

@@ -288,3 +288,6 @@ register_domain(
 register_domain(
     'swe', 'aw_jax.environments.swe:SweEnvironment', 'aw_jax.environments.swe_tasks:FAMILIES',
     "pip install -e '.[swe]' && python -m experiments.fetch_swe")
+register_domain(
+    'textgame', 'aw_jax.environments.textgame:TextGameEnvironment',
+    'aw_jax.environments.textgame_tasks:FAMILIES', "pip install -e '.[games]'")

@@ -25,6 +25,14 @@ def _no_plan(seed, rng):
 FAMILIES = (Family('one', _make), Family('two', _make), Family('kept', _make, held_out=True))
 
 
+@pytest.fixture(autouse=True)
+def _real_families_afterwards():
+  """Other tests of this process find the real families again."""
+  yield
+  registry._families.cache_clear()
+  registry._missing.cache_clear()
+
+
 @pytest.fixture
 def domain(monkeypatch):
   monkeypatch.setattr(registry, '_domains', dict(registry._domains))

@@ -1,0 +1,1 @@
+"""What runs inside the sandbox of the textgame domain: three game engines behind one protocol."""
