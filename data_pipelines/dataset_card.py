@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from aw_jax.trajectories import Trajectory, write_atomically
-from data_pipelines import loss_mask, records
+from data_pipelines import loss_mask, records, sources
 from data_pipelines.examples import world_model_turns
 
 FILE = 'dataset_card.md'
@@ -78,11 +78,12 @@ def write_for_records(folder: str | os.PathLike) -> None:
   paths = sorted(glob.glob(records.records_path(glob.escape(os.fspath(folder)), '*')))
   sidecars = {os.path.basename(path).removesuffix(records.SUFFIX): records.read_sidecar(path)
               for path in paths}
-  sidecars = {name: sidecar for name, sidecar in sidecars.items() if 'families' in sidecar}
+  sidecars = {name: sidecar for name, sidecar in sidecars.items() if 'licences' in sidecar}
   if not sidecars:
     return
   first = next(iter(sidecars.values()))
   domains = sorted({domain for sidecar in sidecars.values() for domain in sidecar['families']})
+  licences = {domain: _licences_in(sidecars.values(), domain) for domain in domains}
   classes = {domain: counts for sidecar in sidecars.values()
              for domain, counts in sidecar.get('loss_mask_classes', {}).items()}
   _write(folder, 'Training records', 'python -m experiments.prepare_data', [
@@ -99,7 +100,19 @@ def write_for_records(folder: str | os.PathLike) -> None:
       _table('Tokens of an example', ('file', 'domain', *_QUANTILES),
              [(name, domain, *values.values()) for name, sidecar in sidecars.items()
               for domain, values in sidecar['token_lengths'].items()]),
-      _licences(domains, LICENCES)])
+      _licences(domains, licences)])
+
+
+def imported(licence: str) -> str:
+  """The line of a card about traces that were imported, with their licence."""
+  return f'imported traces: {licence}'
+
+
+def _licences_in(sidecars: Iterable[Mapping[str, Any]], domain: str) -> list[str]:
+  """Of the sources of a domain's records: of the traces that were imported, and of our own."""
+  named = {name for sidecar in sidecars for name in sidecar['licences'].get(domain, ())}
+  own = LICENCES.get(domain, ('not known',)) if sources.COLLECTED in named else ()
+  return [*own, *(imported(name) for name in sorted(named - {sources.COLLECTED}))]
 
 
 _QUANTILES = ('median', '90 %', 'longest')

@@ -146,7 +146,8 @@ class _Job:
       raise PrepareError(
           f'no example for stage {stage!r} in split {self.split!r} (dropped: '
           f'{dict(tally.dropped)}); {_remedy(stage)}')
-    records.write_records(path, made, {**request, **tally.summary(stage)})
+    records.write_records(
+        path, made, {**request, **tally.summary(stage), 'licences': self.scan.licences})
     return records.read_sidecar(path)
 
   def _request(self, stage: str) -> dict[str, Any]:

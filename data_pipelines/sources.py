@@ -18,6 +18,8 @@ import tqdm
 from aw_jax.trajectories import Trajectory, TrajectoryError, read_jsonl
 from data_pipelines import filters
 
+COLLECTED = 'collected'  # in place of a licence: where the episodes are no imported traces
+
 
 class SourceError(ValueError):
   """The collected trajectories cannot be used; the message says which file, why, and what to do."""
@@ -34,6 +36,7 @@ class Scan:
     kept: split -> domain -> number of trajectories.
     dropped: reason -> number of trajectories.
     skipped_turns: reason -> number of turns, of trajectories that are kept.
+    licences: domain -> those of its imported traces, and COLLECTED where episodes were collected.
     skip_retries: whether failures that were tried again at once are skipped (filters.py).
   """
 
@@ -43,6 +46,7 @@ class Scan:
   kept: dict[str, dict[str, int]]
   dropped: dict[str, int]
   skipped_turns: dict[str, int]
+  licences: dict[str, list[str]]
   skip_retries: bool = False
 
 
@@ -127,11 +131,18 @@ def scan(folders: Sequence[str | os.PathLike], progress: bool = False,
     sources[digest] = '/'.join(shard.split(os.sep)[-2:])
   counts = filters.Counts()
   kept: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+  licences: dict[str, set[str]] = collections.defaultdict(set)
   bar = tqdm.tqdm(shards, desc='check trajectories', unit=' shards', disable=not progress)
   for _, trajectory in read_kept(bar, counts, skip_retries):
     kept[trajectory.task.split][trajectory.task.domain] += 1
+    licences[trajectory.task.domain].add(_licence_of(trajectory))
   named = ' '.join([*sorted(sources), *([filters.RETRY] if skip_retries else [])])
   fingerprint = hashlib.sha256(named.encode()).hexdigest()[:16]
   return Scan(
       shards, fingerprint, sources, {s: dict(c) for s, c in kept.items()},
-      dict(counts.trajectories), dict(counts.turns), skip_retries)
+      dict(counts.trajectories), dict(counts.turns),
+      {domain: sorted(names) for domain, names in licences.items()}, skip_retries)
+
+
+def _licence_of(trajectory: Trajectory) -> str:
+  return str(trajectory.source.get('licence', 'unknown')) if trajectory.source else COLLECTED

@@ -12,19 +12,18 @@ tau-bench's files as they are); swe_agent, *.traj of SWE-agent; agentworldbench,
 Trajectories go to {out}/{split}/{domain}. The split is a function of what the task asks: the same
 task from another file falls into the same split, 80 % of the tasks into train, 10 % into
 validation, 10 % into test. AgentWorldBench is a benchmark and all of it is test. Everything that is
-left out is counted by reason in {out}/report.json, and each folder has a dataset card. The training
-stages divide the tasks further, so that of a few tasks a stage may have none.
+left out is counted by reason in {out}/report.json; {out}/dataset_card.md says what is there. The
+training stages divide the tasks further, so that of a few tasks a stage may have none.
 """
 
 import json
-import os
 import shlex
 import sys
 
 from absl import app, flags
 
-from aw_jax.trajectories import DOMAINS, SPLITS, read_jsonl
-from data_pipelines import dataset_card, sources
+from aw_jax.trajectories import DOMAINS, SPLITS
+from data_pipelines import dataset_card
 from data_pipelines.importers import common, run
 
 _FORMAT = flags.DEFINE_enum(
@@ -44,7 +43,8 @@ _PROMPT = flags.DEFINE_string(
     'prompt', None, 'Regular expression of the shell prompt in a recording, where it is unusual.')
 _SPLIT = flags.DEFINE_enum(
     'split', None, SPLITS, 'Of all tasks, in place of a split by task.')
-_LICENCE = flags.DEFINE_string('licence', 'unknown', 'Of the traces, noted in the report.')
+_LICENCE = flags.DEFINE_string(
+    'licence', 'unknown', 'Of the traces, noted in the report, the card and every episode.')
 _DEFAULT = run.Cleaning()
 _SKIP_RETRIES = flags.DEFINE_bool(
     'skip_retries', _DEFAULT.skip_retries, 'Leave out failures that were tried again at once.')
@@ -59,18 +59,6 @@ def _settings() -> common.Settings:
   return common.Settings(_DOMAIN.value, _FAMILY.value, _POLICY.value, tools, _PROMPT.value)
 
 
-def _write_cards(episodes_by_split: dict[str, dict[str, int]]) -> None:
-  """One beside the trajectories of every split and domain."""
-  command = shlex.join(['python', '-m', 'experiments.import_traces', *sys.argv[1:]])
-  for split, domains in episodes_by_split.items():
-    for domain in domains:
-      folder = os.path.join(_OUT.value, split, domain)
-      shards = sources.find_shards([folder])
-      dataset_card.write_for_trajectories(
-          folder, (trajectory for shard in shards for trajectory in read_jsonl(shard)), command,
-          {domain: (f'the imported traces: {_LICENCE.value}',)})
-
-
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
@@ -81,7 +69,10 @@ def main(argv):
         licence=_LICENCE.value)
   except common.TraceError as error:
     raise SystemExit(f'import_traces: {error}') from error
-  _write_cards(report['episodes_by_split'])
+  dataset_card.write_for_trajectories(
+      _OUT.value, run.read_kept(_OUT.value),
+      shlex.join(['python', '-m', 'experiments.import_traces', *sys.argv[1:]]),
+      dict.fromkeys(DOMAINS, (dataset_card.imported(_LICENCE.value),)))
   for name in ('records', 'episodes_read', 'turns_read', 'set_apart', 'observations_denoised',
                'episodes_left_out', 'turns_left_out_with_them', 'turns_skipped', 'episodes_kept',
                'turns_kept', 'episodes_by_split', 'tool_calls', 'rewards', 'quality'):

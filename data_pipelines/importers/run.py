@@ -19,7 +19,7 @@ from typing import Any
 
 import tqdm
 
-from aw_jax.trajectories import Trajectory, write_atomically, write_jsonl
+from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically, write_jsonl
 from data_pipelines import filters, sources
 from data_pipelines.importers import agentworldbench, asciicast, openai_chat, swe_agent
 from data_pipelines.importers.common import Ledger, Settings, TraceError
@@ -112,7 +112,7 @@ def import_traces(
     settings: what the files do not say.
     cleaning: how episodes are cleaned.
     split: of all tasks, in place of the format's own rule.
-    licence: of the traces; it is noted.
+    licence: of the traces; it is noted in the report and with every episode.
     progress: whether to show a progress bar.
   Returns:
     The report.
@@ -137,6 +137,7 @@ def import_traces(
     if fixed:
       trajectory = dataclasses.replace(
           trajectory, task=dataclasses.replace(trajectory.task, split=fixed))
+    trajectory = dataclasses.replace(trajectory, source=trajectory.source | {'licence': licence})
     cleaned, reason, skipped = clean(trajectory, cleaning)
     if cleaned is not None and not writer.add(cleaned):
       reason = filters.DUPLICATE
@@ -149,6 +150,16 @@ def import_traces(
   report = {**request, **_report(ledger, read, writer)}
   write_atomically(os.path.join(out, REPORT), json.dumps(report, indent=2) + '\n')
   return report
+
+
+def read_kept(out: str) -> Iterator[Trajectory]:
+  """Yields the trajectories of all splits that an import left in its folder."""
+  for shard in _shards(out):
+    yield from read_jsonl(shard)
+
+
+def _shards(out: str) -> list[str]:
+  return sorted(glob.glob(f'{glob.escape(out)}/*/*/shard-*.jsonl'))
 
 
 def find_files(name: str, inputs: Sequence[str]) -> list[str]:
@@ -194,7 +205,7 @@ def _claim(out: str, request: dict[str, Any]) -> dict[str, Any] | None:
       if os.path.exists(report):
         with open(report, encoding='utf-8') as file:
           return json.load(file)
-      for shard in glob.glob(f'{glob.escape(out)}/*/*/shard-*.jsonl'):
+      for shard in _shards(out):
         os.unlink(shard)  # of an import that was killed
     elif os.path.isdir(out) and os.listdir(out):
       raise TraceError(f'{out} is not empty and no import made it; name another --out')

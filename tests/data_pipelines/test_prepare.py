@@ -159,7 +159,10 @@ def test_sidecars_report(prepared, folders):
 def test_the_dataset_card_counts_what_is_there(prepared):
   out, made = prepared
   with open(os.path.join(out, dataset_card.FILE), encoding='utf-8') as file:
-    lines = [[cell.strip() for cell in line.strip('|\n').split('|')] for line in file]
+    text = file.read()
+  for domain in ('mcp', 'terminal'):
+    assert f'\n- {domain}: {"; ".join(dataset_card.LICENCES[domain])}\n' in text
+  lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines()]
   for stage, sidecar in made.items():
     name = records.record_name(stage)
     examples = sum(int(cells[3].replace(',', '')) for cells in lines

@@ -20,11 +20,20 @@ def test_a_scan_counts_what_is_kept_and_left_out(tmp_path, trajectory, write_fol
   assert scan.kept == {'train': {'terminal': 2, 'mcp': 1}, 'validation': {'terminal': 1}}
   assert scan.dropped == {'duplicate': 1, 'fewer than 2 turns': 1, 'episode broke': 1}
   assert scan.skipped_turns == {} and not scan.skip_retries
+  assert scan.licences == {'terminal': [sources.COLLECTED], 'mcp': [sources.COLLECTED]}
   assert sorted(scan.sources.values()) == [
       'mcp/shard-00000-of-00001.jsonl', 'terminal/shard-00000-of-00002.jsonl',
       'terminal/shard-00001-of-00002.jsonl']
   each = sources.scan([tmp_path / 'mcp', tmp_path / 'terminal'])
   assert (each.fingerprint, each.kept) == (scan.fingerprint, scan.kept)
+
+
+def test_licences_of_imported_traces_stand_beside_what_was_collected(
+    tmp_path, trajectory, write_folder):
+  write_folder(tmp_path, [trajectory(1), *(
+      dataclasses.replace(trajectory(seed), source=source)
+      for seed, source in ((2, {'licence': 'MIT'}), (3, {'format': 'swe_agent'})))])
+  assert sources.scan([tmp_path]).licences == {'terminal': ['MIT', sources.COLLECTED, 'unknown']}
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path, trajectory, write_folder):

@@ -29,8 +29,8 @@ def test_traces_of_three_formats_become_records(tmp_path):
     assert 'episodes_left_out' in made.stdout
     report = json.loads((tmp_path / name / 'report.json').read_text())
     found[name] = report['episodes_kept'], report['turns_kept']
-    card, = tmp_path.glob(f'{name}/train/*/dataset_card.md')
-    assert 'the imported traces: MIT' in card.read_text()
+    card = (tmp_path / name / 'dataset_card.md').read_text()
+    assert ': imported traces: MIT\n' in card and '--licence=MIT' in card
   assert found == {'openai_chat': (3, 7), 'swe_agent': (1, 11), 'asciicast': (2, 10)}
   folders = ','.join(str(tmp_path / name / 'train') for name in found)
   # A handful of tasks need not fall into the pool of every stage; the vocabulary needs them all.
@@ -40,6 +40,8 @@ def test_traces_of_three_formats_become_records(tmp_path):
   assert 'left out {"trajectories": {}, "turns": {}}' in made.stdout
   sidecar = json.loads((tmp_path / 'records/cpt.json').read_text())
   assert len(sidecar['sources']) == 3 and sidecar['dropped'] == {}
+  card = (tmp_path / 'records/dataset_card.md').read_text()
+  assert card.count(': imported traces: MIT\n') == 3 and 'Apache' not in card
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
