@@ -1,9 +1,7 @@
 """The tool servers as an environment: real servers in their sandboxes."""
 
-import contextlib
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -29,6 +27,7 @@ from aw_jax.environments.episode import run_episode
 from aw_jax.environments.experts import make_policy
 from aw_jax.environments.mcp import call_text
 from aw_jax.trajectories import Task, Verifier
+from tests.environments.processes import descendants, server_process
 
 pytestmark = [
     pytest.mark.requires('bwrap', 'git'),
@@ -63,36 +62,6 @@ def world():
   """One environment for all tests of this file, as a worker has it for all its episodes."""
   with registry.make_environment('mcp') as environment:
     yield environment
-
-
-def descendants(pid):
-  """Processes below `pid`."""
-  parents = {}
-  for name in os.listdir('/proc'):
-    if name.isdigit():
-      try:
-        with open(f'/proc/{name}/stat', encoding='utf-8') as file:
-          parents[int(name)] = int(file.read().rpartition(')')[2].split()[1])
-      except (FileNotFoundError, ProcessLookupError):
-        continue
-  found, new = set(), {pid}
-  while new:
-    new = {child for child, parent in parents.items() if parent in new}
-    found |= new
-  return found
-
-
-def server_process(environment):
-  """The process of the server that an environment is using, inside its own sandbox."""
-  scratch = environment._server.scratch.path
-  commands = {}
-  for pid in descendants(os.getpid()):
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended since listed
-      commands[pid] = pathlib.Path(f'/proc/{pid}/cmdline').read_text(encoding='utf-8')
-  sandboxes = {pid for pid, command in commands.items() if f'\0{scratch}\0' in command}
-  inside = {child for sandbox in sandboxes for child in descendants(sandbox)} - sandboxes
-  server, = inside
-  return server
 
 
 def eventually(condition, seconds=30):

@@ -20,6 +20,7 @@ from aw_jax.rewards.content import Reference
 from aw_jax.rewards.structure import search_results, structure
 from aw_jax.trajectories import SUBMIT
 from data_pipelines.loss_mask import classify
+from tests.environments.processes import server_process
 
 _DATA = {search_sources.WORDNET: 'wordnet-base', search_sources.FOLDOC: 'dict-foldoc',
          search_sources.JARGON: 'dict-jargon'}
@@ -143,10 +144,7 @@ class TestEnvironment:
     with registry.make_environment('search') as environment:
       environment.reset(task)
       before = environment.step(query).observation
-      sandboxes = [pid for pid in _children() if environment._server.scratch.path in _command(pid)]
-      assert sandboxes
-      for pid in sandboxes:
-        os.kill(pid, signal.SIGKILL)
+      os.kill(server_process(environment), signal.SIGKILL)
       with pytest.raises(BrokenEnvironmentError, match='the search server'):
         environment.step(call_text('search', query='town'))
       environment.reset(task)
@@ -156,20 +154,6 @@ class TestEnvironment:
     with registry.make_environment('search') as environment:
       with pytest.raises(BrokenEnvironmentError, match='was not reset'):
         environment.step(call_text('search', query='x'))
-
-
-def _children():
-  """Processes that this one started."""
-  found = []
-  for thread in os.listdir('/proc/self/task'):
-    with open(f'/proc/self/task/{thread}/children', encoding='utf-8') as file:
-      found += map(int, file.read().split())
-  return found
-
-
-def _command(pid):
-  with open(f'/proc/{pid}/cmdline', encoding='utf-8') as file:
-    return file.read()
 
 
 class TestPolicies:
