@@ -23,6 +23,7 @@ import hypothesis
 import pytest
 
 _PROGRAMS = {
+  'adb': 'apt-get install -y adb',
   'bwrap': 'apt-get install -y bubblewrap',
   'git': 'apt-get install -y git',
   'java': 'apt-get install -y default-jre-headless',

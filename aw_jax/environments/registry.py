@@ -291,3 +291,6 @@ register_domain(
 register_domain(
     'textgame', 'aw_jax.environments.textgame:TextGameEnvironment',
     'aw_jax.environments.textgame_tasks:FAMILIES', "pip install -e '.[games]'")
+register_domain(
+    'android', 'aw_jax.environments.android:AndroidEnvironment',
+    'aw_jax.environments.android_tasks:FAMILIES', 'apt-get install -y adb')

@@ -2,6 +2,13 @@
 
 from aw_jax.prompts.facts import Facts, Tool
 
+_PLACE = (('element?', 'integer'), ('label?', 'string'), ('x?', 'integer'), ('y?', 'integer'))
+_DATE = """\
+app com.android.settings, screen .Date
+[1] LinearLayout [0,200][1080,340] clickable
+  [2] TextView "Use 24\N{NON-BREAKING HYPHEN}hour format" id/title [40,200][700,340]
+  [3] Switch id/switch_widget [920,200][1040,340]"""
+
 FACTS = Facts(
     world='an Android phone',
     state_name='Screen',
@@ -10,14 +17,19 @@ FACTS = Facts(
         'screen and every action so far, give the hierarchy of the screen after the next action.'),
     actions=(
         'An action is one tool call as JSON: {"name": TOOL, "arguments": {…}}.',
-        'Points are pixels from the upper left of the screen; text goes into the field that has '
-        'the focus.'),
+        'An element is given by its number or its label, else a point in pixels from the upper '
+        'left of the screen; text goes into the field that has the focus.',
+        'After the last action a line for the shell of the phone may come, such as settings get: '
+        'it is answered by what it prints.'),
     observations=(
         'The first line names the app and its screen.',
-        'Then comes a line for each visible element: its class, its text or description in quotes, '
-        'its resource id, its bounds [left,top][right,bottom], and what it is: clickable, checked, '
-        'focused, scrollable, disabled.',
-        'Children are indented below their parent. Elements outside the screen are left out.'),
+        'Then comes a line for each element that can be read or acted on: its number, its class, '
+        'its text in quotes, its description in quotes and parentheses, its id, its bounds '
+        '[left,top][right,bottom], and what it is: clickable, long-clickable, scrollable, focused, '
+        'selected, password, checked or unchecked, disabled.',
+        'Elements are indented below the one that holds them; what is outside the screen is left '
+        'out.',
+        'An element keeps its number; new ones get the next numbers.'),
     state=(
         'The screen before the first action, as an observation would show it.',),
     rules=(
@@ -31,26 +43,30 @@ FACTS = Facts(
         'What was entered and saved is there when its screen is opened again.'),
     errors=(
         'A tap where nothing can be tapped leaves the screen as it was.',
-        'An app that is not installed cannot be opened: a line that begins with Error names it.',
+        'A call that cannot be done gets one line that begins with Error: no such element or app, '
+        'a point outside the screen, a wrong argument; the screen stays as it was.',
         'A missing permission is asked for in a dialog; a failure shows as a short message at the '
         'lower edge.'),
     runtime=(
         'The time, the battery and notifications cannot be known: keep their place and form.',),
     demonstration=(
-        ('{"name": "tap", "arguments": {"x": 980, "y": 300}}',
-         'app Settings, screen Network\nFrameLayout [0,0][1080,1920]\n  TextView "Wi-Fi" '
-         '[40,260][400,340]\n  Switch "" id/wifi [920,260][1040,340] clickable checked'),
-        ('{"name": "press", "arguments": {"key": "back"}}',
-         'app Settings, screen Main\nFrameLayout [0,0][1080,1920]\n  TextView "Network" '
-         '[40,260][400,340] clickable\n  TextView "Display" [40,380][400,460] clickable')),
-    demonstration_state=(
-        'app Settings, screen Network\nFrameLayout [0,0][1080,1920]\n  TextView "Wi-Fi" '
-        '[40,260][400,340]\n  Switch "" id/wifi [920,260][1040,340] clickable'),
+        ('{"name": "tap", "arguments": {"element": 1}}',
+         f'{_DATE} checked'),
+        ('{"name": "tap", "arguments": {"x": 540, "y": 1800}}',
+         f'{_DATE} checked'),
+        ('{"name": "tap", "arguments": {"label": "12-hour"}}',
+         "Error: there is no label '12-hour' on the screen")),
+    demonstration_state=f'{_DATE} unchecked',
     toolsets={'': (
-        Tool('tap', 'Tap a point.', (('x', 'integer'), ('y', 'integer'))),
-        Tool('long_press', 'Hold a point.', (('x', 'integer'), ('y', 'integer'))),
-        Tool('swipe', 'Swipe from one point to another.',
-             (('x', 'integer'), ('y', 'integer'), ('to_x', 'integer'), ('to_y', 'integer'))),
+        Tool('tap', 'Tap an element by number or label, or a point.', _PLACE),
+        Tool('long_press', 'Hold an element by number or label, or a point.', _PLACE),
+        Tool('swipe', 'Swipe over the screen in a direction, or from one point to another.',
+             (('direction?', '"up" | "down" | "left" | "right"'), ('x?', 'integer'),
+              ('y?', 'integer'), ('to_x?', 'integer'), ('to_y?', 'integer'))),
         Tool('type', 'Type into the field that has the focus.', (('text', 'string'),)),
-        Tool('press', 'Press a key of the phone.', (('key', '"back" | "home" | "enter"'),)),
-        Tool('open_app', 'Open an app by its name.', (('name', 'string'),)))})
+        Tool('key', 'Press a key of the keyboard.',
+             (('key', '"enter" | "delete" | "tab" | "start" | "end"'),)),
+        Tool('back', 'Go back.'),
+        Tool('home', 'Go to the home screen.'),
+        Tool('open_app', 'Open an app by its name or package.', (('name', 'string'),)),
+        Tool('wait', 'Let time pass.', (('seconds', 'integer'),)))})
