@@ -37,7 +37,7 @@ PROGRAMS = {
 
 # Distributions whose import name is another, or that are used without being imported.
 IMPORT_NAMES = {
-  'apache-beam': 'apache_beam',
+  'apache-beam': 'apache_beam', 'textworld-express': 'textworld_express',
   'orbax-checkpoint': 'orbax', 'absl-py': 'absl', 'tensorflow-datasets': 'tensorflow_datasets'}
 RUN_AS_PROGRAMS = {'mcp-server-git': 'mcp_server_git', 'mcp-server-time': 'mcp_server_time'}
 USED_BY_OTHERS = {'tensorboard': 'clu'}

@@ -75,7 +75,12 @@ def _typo(word: str, index: int) -> str:
 
 
 def _reversed_lines(lines: list[str], chosen: set[int]) -> list[str]:
-  """The first lines, as many as are chosen and at least two, backwards."""
+  """The first lines, as many as are chosen and at least two, backwards.
+
+  Only where no two lines are alike: of a, b, a three lines backwards are nearer the truth than two.
+  """
+  if len(set(lines)) < len(lines):
+    return lines
   count = min(len(lines), len(chosen) + 1) if chosen else 0
   return lines[:count][::-1] + lines[count:]
 
