@@ -141,7 +141,8 @@ def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Con
     kept = [symbol for symbol in symbols if symbol != _LINE_END and not _is_space(symbol)]
     kind, forms = json_structure(text)
   else:
-    if reference.domain == 'terminal':
+    # Where the truth shows no prompt one is a line like others, which no line behind it may hide.
+    if reference.domain == 'terminal' and split_prompt(reference.observation)[1] is not None:
       _, prompt = split_prompt(text)
       if prompt is not None:
         symbols = symbols[:_body_length(symbols)]
@@ -218,7 +219,7 @@ def _format(predicted, guess, truth, met, recall, reference) -> float:
     return 0.3 * recall  # another form altogether: how few lines or keys it has is no merit
   about_it = _share(met, truth)
   if reference.domain == 'terminal':
-    well_formed = guess.prompt is not None or truth.content.prompt is None
+    well_formed = about_it if truth.content.prompt is None else guess.prompt is not None
   elif reference.json_value is not None:
     well_formed = about_it * (parse_json(predicted) is not None)
   else:
@@ -257,7 +258,7 @@ def _factuality(predicted, guess, truth, met, overlap, reference) -> float:
   """The true content in the true order; of a terminal, the prompt's directory too."""
   if reference.domain == 'terminal':
     weight = 0.2 if truth.content.pairs else 0.5
-    return weight * _prompt_agreement(guess, truth) + (1 - weight) * overlap
+    return weight * _prompt_agreement(guess, truth, met) + (1 - weight) * overlap
   if reference.json_value is not None and (met == 0 or parse_json(predicted) is None):
     return 0.8 * overlap
   return overlap
@@ -272,15 +273,20 @@ def _consistency(predicted, guess, truth, met, recall, reference) -> float:
     same_outcome = not guess.pairs
   else:
     same_outcome = _share(met, truth) * (_ERROR.search(predicted) is None)
-  place = _prompt_agreement(guess, truth) if reference.domain == 'terminal' else recall
+  place = _prompt_agreement(guess, truth, met) if reference.domain == 'terminal' else recall
   foreign = sum(count for symbol, count in Counter(guess.symbols).items()
                 if _is_foreign(symbol, truth, reference))
   grounded = (0.3 + 0.7 * recall) / (1 + foreign / max(3, len(truth.content.pairs)))
   return 0.4 * same_outcome + 0.2 * place + 0.4 * grounded
 
 
-def _prompt_agreement(guess: _Content, truth: _Truth) -> float:
-  """1 for the true prompt, some for a prompt of another directory, 0 for none."""
+def _prompt_agreement(guess: _Content, truth: _Truth, met: int) -> float:
+  """1 for the true prompt, some for a prompt of another directory, 0 for none.
+
+  Of a screen without a prompt nothing but its content can agree.
+  """
+  if truth.content.prompt is None:
+    return _share(met, truth)
   if guess.prompt == truth.content.prompt:
     return 1.0
   return 0.0 if guess.prompt is None else 0.25
