@@ -23,6 +23,7 @@ import threading
 import time
 from typing import Any
 
+from aw_jax.environments import bubblewrap
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 
 ENGINES = ('textworld', 'express', 'scienceworld')
@@ -202,33 +203,12 @@ def _command(engine: str, limits: Limits) -> list[str]:
   if problem:
     raise MissingProgramError(problem)
   uid = 200_000 + os.getpid() if os.geteuid() == 0 else 0
-  command = [
-      shutil.which('bwrap'), '--unshare-net', '--unshare-pid', '--unshare-ipc', '--unshare-uts',
-      '--unshare-cgroup-try', '--hostname', 'world', '--die-with-parent', '--new-session',
-      '--clearenv', '--cap-drop', 'ALL']
-  if uid:  # limits do not bind root, so the engine drops to an uid of this process's own
-    command += ['--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID']
-  else:
-    command += ['--unshare-user', '--disable-userns', '--uid', '1000', '--gid', '1000']
-  command += ['--ro-bind', '/usr', '/usr']
-  for folder in ('/bin', '/sbin', '/lib', '/lib64', '/lib32'):
-    if os.path.islink(folder):
-      command += ['--symlink', os.readlink(folder), folder]
-    elif os.path.isdir(folder):
-      command += ['--ro-bind', folder, folder]
-  command += ['--proc', '/proc', '--dev', '/dev', '--size', str(limits.disk_bytes),
-              '--perms', '1777', '--tmpfs', '/tmp']
   packages = os.path.dirname(os.path.dirname(
       importlib.util.find_spec(_PACKAGES[engine]).origin))
   code = '/opt/games/' + _MODULE.replace('.', '/')
-  binds = {folder: folder for folder in _python_folders(packages)}
+  binds = {folder: folder for folder in bubblewrap.python_folders([packages])}
   binds |= {code: os.path.join(_HERE, 'game_engines')}
   binds |= {folder: folder for folder in glob.glob('/etc/java*')}  # Debian keeps settings there
-  for target, source in binds.items():
-    parts = target.split('/')
-    for i in range(2, len(parts)):  # bwrap would keep them to itself
-      command += ['--perms', '755', '--dir', '/'.join(parts[:i])]
-    command += ['--ro-bind', source, target]
   path = '/usr/bin:/bin'
   if engine in _JAVA:
     path = f'{os.path.dirname(os.path.realpath(shutil.which("java")))}:{path}'
@@ -237,21 +217,10 @@ def _command(engine: str, limits: Limits) -> list[str]:
       'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONPATH': f'/opt/games:{packages}',
       'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '2',
       'JAVA_TOOL_OPTIONS': _JAVA_OPTIONS}
-  for variable, value in variables.items():
-    command += ['--setenv', variable, value]
+  command = bubblewrap.arguments(uid, limits.disk_bytes, binds, variables)
   settings = {
       'engine': engine, 'uid': uid,
       'limits': {'AS': limits.memory_bytes, 'NPROC': limits.processes,
                  'FSIZE': limits.disk_bytes, 'CORE': 0, 'NOFILE': 256}}
   return [*command, '--remount-ro', '/', '--chdir', '/tmp', '--', sys.executable, '-P', '-B',
           '-m', f'{_MODULE}.serve', json.dumps(settings)]
-
-
-def _python_folders(packages: str) -> list[str]:
-  """Where this interpreter and the packages lie outside /usr, each seen at the same path inside."""
-  folders = []
-  for folder in (sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix, packages):
-    within = any(folder == known or folder.startswith(known + '/') for known in ('/usr', *folders))
-    if not within:
-      folders.append(folder)
-  return folders

@@ -18,6 +18,7 @@ import tempfile
 import threading
 from typing import Any
 
+from aw_jax.environments import bubblewrap
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 
 MOUNT = '/scratch'  # where a server sees its scratch directory
@@ -246,31 +247,12 @@ def _command(name: str, scratch: str, uid: int, limits: Limits) -> list[str]:
   problem = missing(name)
   if problem:
     raise MissingProgramError(problem)
-  command = [
-      shutil.which('bwrap'), '--unshare-net', '--unshare-pid', '--unshare-ipc', '--unshare-uts',
-      '--unshare-cgroup-try', '--hostname', 'world', '--die-with-parent', '--new-session',
-      '--clearenv', '--cap-drop', 'ALL']
-  if uid:  # limits do not bind root, so the launcher drops to an uid of this process's own
-    command += ['--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID']
-  else:
-    command += ['--unshare-user', '--disable-userns', '--uid', '1000', '--gid', '1000']
-  command += ['--ro-bind', '/usr', '/usr']
-  for folder in ('/bin', '/sbin', '/lib', '/lib64', '/lib32'):
-    if os.path.islink(folder):
-      command += ['--symlink', os.readlink(folder), folder]
-    elif os.path.isdir(folder):
-      command += ['--ro-bind', folder, folder]
-  command += ['--proc', '/proc', '--dev', '/dev', '--size', str(limits.file_bytes),
-              '--perms', '1777', '--tmpfs', '/tmp']
-  binds = {folder: folder for folder in _python_folders()} | {'/opt/servers': _SERVERS_FOLDER}
-  for target, source in binds.items():
-    for parent in _parents(target):
-      command += ['--perms', '755', '--dir', parent]  # bwrap would keep them to itself
-    command += ['--ro-bind', source, target]
+  packages = _package_folders()
+  binds = {folder: folder for folder in bubblewrap.python_folders(packages)}
+  binds |= {'/opt/servers': _SERVERS_FOLDER}
+  variables = _ENVIRONMENT | _git_settings() | {'PYTHONPATH': ':'.join(packages)}
+  command = bubblewrap.arguments(uid, limits.file_bytes, binds, variables)
   command += ['--bind', scratch, MOUNT, '--symlink', f'{MOUNT}/{WORLD}', '/repo']
-  variables = _ENVIRONMENT | _git_settings() | {'PYTHONPATH': ':'.join(_package_folders())}
-  for variable, value in variables.items():
-    command += ['--setenv', variable, value]
   settings = {
       'server': name, 'uid': uid, 'world': f'{MOUNT}/{WORLD}',
       'limits': {'AS': limits.memory_bytes, 'NPROC': limits.processes,
@@ -287,23 +269,7 @@ def _git_settings() -> dict[str, str]:
   return variables
 
 
-def _parents(path: str) -> list[str]:
-  parts = path.split('/')
-  return ['/'.join(parts[:i]) for i in range(2, len(parts))]
-
-
 def _package_folders() -> list[str]:
   """Where the servers' packages are installed."""
   found = [importlib.util.find_spec(name) for name in _PACKAGES.values()]
   return sorted({os.path.dirname(os.path.dirname(spec.origin)) for spec in found if spec})
-
-
-def _python_folders() -> list[str]:
-  """Where this interpreter and its packages lie outside /usr, each seen at the same path inside."""
-  places = (sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix, *_package_folders())
-  folders = []
-  for folder in places:
-    within = any(folder == known or folder.startswith(known + '/') for known in ('/usr', *folders))
-    if not within:
-      folders.append(folder)
-  return folders
