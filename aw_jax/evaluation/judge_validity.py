@@ -5,10 +5,12 @@ it instead of predicting raises no score. Both are measured on real observations
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -253,7 +255,9 @@ _REWRITES: dict[str, Callable[[str], str]] = {
     'as JSON with a score': lambda p: json.dumps({'observation': p, 'score': 5}),
     'every line commented': lambda p: '\n'.join(f'{line}  # correct' for line in p.split('\n')),
     'backwards too': lambda p: f'{p}\n{p[::-1]}',
-    'in capitals too': lambda p: f'{p}\n{p.upper()}',
+    'in capitals too': lambda p: p if p == p.upper() else f'{p}\n{p.upper()}',
+    'line ends written out': lambda p: p.replace('\n', '\\n'),
+    'as a list of lines': lambda p: json.dumps(p.split('\n')),
 }
 
 
@@ -297,14 +301,14 @@ class Soundness:
   """What one attack does to scores.
 
   Where the true answer is 5, `Score: 5/5` says so; where it lists rows, more rows may be right. An
-  attacked prediction that holds a word of the truth which the plain one lacks is a better guess,
-  not only an attack, so such predictions are counted apart.
+  attacked prediction that holds a word of the truth which the plain one lacks, two neighbouring
+  ones ('is a') or a line, is a better guess, not only an attack; these are counted apart.
 
   Attributes:
     predictions: that were attacked with text that has nothing of the truth.
     mean_change: of their scores.
     largest_rise: of any of their scores.
-    lucky: predictions that hold more words of the truth by the attack.
+    lucky: predictions that hold more of the truth by the attack.
     lucky_rise: the largest rise of any of theirs.
   """
 
@@ -394,11 +398,16 @@ def soundness(
 
 
 def _says_more(attacked: str, plain: str, reference: Reference) -> bool:
-  """Whether a prediction holds, by an attack, a word of the truth that it lacked."""
-  truth, before, after = (
-      {token for token in tokenize(text) if token.isalnum()}
-      for text in (reference.observation, plain, attacked))
-  return not truth.isdisjoint(after - before)
+  """Whether a prediction holds, by an attack, more of the truth: a word, a pair of them, a line."""
+  truth, before, after = map(_said, (reference.observation, plain, attacked))
+  return bool((truth & after) - (truth & before))
+
+
+def _said(text: str) -> Counter:
+  """Words and pairs of neighbours, line ends too, each once; lines, as often as they occur."""
+  words = [token for token in tokenize(f'\n{text}\n') if token.isalnum() or token == '\n']
+  lines = [line.strip() for line in text.split('\n') if line.strip()]
+  return Counter({*words, *itertools.pairwise(words)}) + Counter((line,) for line in lines)
 
 
 def _largest_rise(changes: np.ndarray) -> float:

@@ -32,7 +32,7 @@ _JSON_STYLES = (
     {}, {'ensure_ascii': False}, {'separators': (',', ':')},
     {'separators': (',', ':'), 'ensure_ascii': False}, {'indent': 2},
     {'indent': 2, 'ensure_ascii': False})
-_PROMPT = re.compile(r'[~/][^\n]*\$')
+_PROMPT = re.compile(r'[~/][^\n$\\]*\$')
 CONTENT_TYPES = ('deterministic', 'pre-existing', 'runtime metadata')
 MAX_DIGITS_APART = 2  # how far a runtime number may be off: a factor of about a hundred
 

@@ -8,6 +8,11 @@ raise any dimension, whatever it says; it can only add to the excess.
 
 Content is compared as the longest common subsequence of word pairs: two neighbouring words or line
 ends with the punctuation between them. A stray right word or sign meets none.
+
+Pre-existing content, which a predictor could not know, should be plausible and no more. A program
+cannot tell plausible text from any other, and text that is paid for by its amount is soon written
+by the yard, so such content is worth little: `_KNOWABLE` of the credit goes to the rest, and other
+words in its place are not excess.
 """
 
 import functools
@@ -33,6 +38,8 @@ DIMENSIONS = ('format', 'factuality', 'consistency', 'realism', 'quality')
 MIN_SCORE, MAX_SCORE = 1.0, 5.0
 _NOT_EXACT = 0.95  # the most that a dimension gives a prediction that is not exact
 _STYLE = 0.95  # right values of JSON in another key order or spacing
+_KNOWABLE = 0.75  # of the credit, where some of the truth is pre-existing content
+_BY_CHANCE = 0.1  # of the true pairs any text of the domain may meet
 _LINE_END = '\n'
 _ERROR_TEXT = (
     r'(?:Error\b|Traceback |fatal: |[\w./-]+: .*(?:No such|not found|[Cc]annot|failed|denied|'
@@ -80,15 +87,46 @@ class _Content(NamedTuple):
   prompt: str | None
 
 
+class _Agreement(NamedTuple):
+  """How far the word pairs of a prediction are those of the truth, each in [0, 1].
+
+  Attributes:
+    recall: the share of the true pairs that are met.
+    overlap: Dice's coefficient of the two.
+    about: how surely the prediction is about the truth at all: 0 where it meets no more of it than
+      by chance, 1 where it meets half and has no more than three times as much to say.
+  """
+
+  recall: float
+  overlap: float
+  about: float
+
+
 class _Truth(NamedTuple):
-  """The reference's side of every comparison."""
+  """The reference's side of every comparison.
+
+  Attributes:
+    content: of the observation, runtime metadata as kinds.
+    knowable: its pairs without pre-existing content.
+    pairs_per_word: about 1 where it is one long line, 2 where each word is a line. So many pairs a
+      word are held against a prediction, that none be shorter by having no line ends.
+    vocabulary: its words and signs.
+    kinds: of runtime metadata and pre-existing content.
+    shapes: shape -> how many of its symbols have it.
+    forms: of its lines, nodes or keys.
+    reason: of an error, what stands after the last colon.
+    quotes_error: whether anything in it reads like an error, a program's source for instance.
+  """
 
   content: _Content
+  knowable: list[Pair]
+  pairs_per_word: float
   vocabulary: frozenset[str]
   kinds: tuple[Kind, ...]
   shapes: dict[str, int]
   forms: frozenset[str]
-  reason: str | None  # of an error, what stands after the last colon
+  reason: str | None
+  quotes_error: bool
 
 
 def judge(predicted: str, reference: Reference) -> Scores:
@@ -105,16 +143,13 @@ def judge(predicted: str, reference: Reference) -> Scores:
   if exact_match(written, reference):
     return PERFECT if written == predicted else _scores(_STYLE, 1.0, 1.0, 1.0)
   truth, guess = _truth(reference), _content(tokenize(written), written, reference)
-  keyless = _lacks_every_key(guess, truth, reference)
-  met = 0 if keyless else common_subsequence(guess.pairs, truth.content.pairs)
-  length = len(truth.content.pairs)
-  recall = (met + 1) / (length + 1)
-  overlap = (2 * met + 1) / (len(guess.pairs) + length + 1)
+  agreement = _agreement(guess, truth, reference)
   parts = (
-      _format(predicted, guess, truth, met, recall, reference),
-      _factuality(predicted, guess, truth, met, overlap, reference),
-      _consistency(predicted, guess, truth, met, recall, reference),
-      (0.3 + 0.7 * recall) / (1 + _excess_shapes(guess, truth) / max(3, length)))
+      _format(predicted, guess, truth, agreement, reference),
+      _factuality(predicted, guess, truth, agreement, reference),
+      _consistency(predicted, guess, truth, agreement, reference),
+      (0.3 + 0.7 * agreement.recall)
+      / (1 + _excess_shapes(guess, truth) / max(3, len(truth.content.pairs))))
   return _scores(*(min(part, _NOT_EXACT) for part in parts))
 
 
@@ -126,13 +161,18 @@ def _scores(format_: float, factuality: float, consistency: float, realism: floa
 
 @functools.lru_cache(maxsize=1024)  # a group of predictions shares its reference
 def _truth(reference: Reference) -> _Truth:
-  content = _content(reference.lenient_symbols, reference.observation, reference)
+  content = _content(reference.symbols, reference.observation, reference)
+  lenient = _content(reference.lenient_symbols, reference.observation, reference)
   error = _ERROR_LINE.search(reference.observation)
   return _Truth(
-      content, frozenset(s for s in content.symbols if isinstance(s, str)),
-      tuple({s for s in content.symbols if not isinstance(s, str)}),
+      content, [pair for pair, other in zip(content.pairs, lenient.pairs, strict=True)
+                if pair == other],
+      len(content.pairs) / amount if (amount := _amount(content)) else 2.0,
+      frozenset(s for s in content.symbols if isinstance(s, str)),
+      tuple({s for s in lenient.symbols if not isinstance(s, str)}),
       Counter(map(_shape, content.symbols)), frozenset(content.forms),
-      None if error is None else error[0].rpartition(': ')[2])
+      None if error is None else error[0].rpartition(': ')[2],
+      _ERROR.search(reference.observation) is not None)
 
 
 def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Content:
@@ -165,6 +205,10 @@ def _word_pairs(symbols: Sequence[Symbol]) -> list[Pair]:
   if between or before != _LINE_END:
     pairs.append((before, between, _LINE_END))
   return pairs
+
+
+def _plain_spaces(text: str) -> str:
+  return re.sub(r'[^\S\n]', ' ', text)
 
 
 def _is_space(symbol: Symbol) -> bool:
@@ -213,18 +257,19 @@ def _lenient_mask(pair: Pair, positions: dict[Pair, int], kinds: set[Kind]) -> i
   return mask
 
 
-def _format(predicted, guess, truth, met, recall, reference) -> float:
+def _format(predicted, guess, truth, agreement, reference) -> float:
   """Is of the reference's kind, and its lines or keys have shapes that the reference has."""
   if _lacks_every_key(guess, truth, reference) or _is_json_beside_text(predicted, reference):
-    return 0.3 * recall  # another form altogether: how few lines or keys it has is no merit
-  about_it = _share(met, truth)
+    # Another form altogether: how few lines or keys it has is no merit.
+    return 0.3 * agreement.recall
+  about_it = agreement.about
   if reference.domain == 'terminal':
     well_formed = about_it if truth.content.prompt is None else guess.prompt is not None
   elif reference.json_value is not None:
     well_formed = about_it * (parse_json(predicted) is not None)
   else:
     is_error = reference.observation.startswith('Error')
-    same_kind = guess.kind == truth.content.kind
+    same_kind = truth.content.kind in (guess.kind, 'text')
     well_formed = about_it * same_kind * (predicted.startswith('Error') or not is_error)
   if reference.domain in STRUCTURED and reference.json_value is None:
     # A form more often than the truth has it is wrong too, twice as much: it breaks the order.
@@ -234,7 +279,37 @@ def _format(predicted, guess, truth, met, recall, reference) -> float:
   if guess.forms and guess.forms[-1] not in truth.forms and any(
       form.startswith(guess.forms[-1]) for form in truth.forms):
     alien -= 1  # cut off, not of another form
-  return 0.4 * well_formed + 0.3 / (1 + alien / max(1, len(truth.content.forms))) + 0.3 * recall
+  # That a prediction has no alien line is no merit where it is not about the truth.
+  familiar = about_it / (1 + alien / max(1, len(truth.content.forms)))
+  return 0.4 * well_formed + 0.3 * familiar + 0.3 * agreement.recall
+
+
+def _agreement(guess: _Content, truth: _Truth, reference: Reference) -> _Agreement:
+  pairs, knowable = truth.content.pairs, truth.knowable
+  said = _amount(guess) * truth.pairs_per_word
+  if _lacks_every_key(guess, truth, reference):
+    return _agreement_of(0, said, len(pairs))
+  whole = _agreement_of(common_subsequence(guess.pairs, pairs), said, len(pairs))
+  if not knowable or len(knowable) == len(pairs):
+    return whole
+  met = common_subsequence(guess.pairs, knowable)
+  part = _agreement_of(met, said - (len(pairs) - len(knowable)), len(knowable))
+  return _Agreement(*(_KNOWABLE * of_part + (1 - _KNOWABLE) * of_whole
+                      for of_part, of_whole in zip(part, whole, strict=True)))
+
+
+def _agreement_of(met: int, said: float, true: int) -> _Agreement:
+  """Of the pairs that are met, those that are said and those that are true."""
+  share = met / true if true else float(said == 0)
+  overlap = (2 * met + 1) / (max(met, said) + true + 1)
+  about = min(2 * overlap, max(0.0, (share - _BY_CHANCE) / (0.5 - _BY_CHANCE)), 1.0)
+  return _Agreement((met + 1) / (true + 1), overlap, about)
+
+
+def _amount(content: _Content) -> int:
+  """How many words there are; a run of signs, such as a rule, counts as one."""
+  words = sum(not isinstance(symbol, str) or symbol[0].isalnum() for symbol in content.symbols)
+  return words + sum(len(between) > 2 for _, between, _ in content.pairs)
 
 
 def _lacks_every_key(guess: _Content, truth: _Truth, reference: Reference) -> bool:
@@ -244,27 +319,25 @@ def _lacks_every_key(guess: _Content, truth: _Truth, reference: Reference) -> bo
 
 
 def _is_json_beside_text(predicted: str, reference: Reference) -> bool:
-  """Whether a tool's answer that has no braces is predicted with some; whatever else is added."""
-  return (reference.domain != 'terminal' and reference.json_value is None
-          and '{' in predicted and '{' not in reference.observation)
+  """Whether the answer of a tool is predicted as JSON, or with braces, and is not so."""
+  return reference.domain != 'terminal' and reference.json_value is None and (
+      parse_json(predicted) is not None
+      or ('{' in predicted and '{' not in reference.observation))
 
 
-def _share(met: int, truth: _Truth) -> float:
-  """How surely a prediction is about the truth at all: 1 where it meets half of it."""
-  return min(1.0, 2 * met / max(1, len(truth.content.pairs)))
-
-
-def _factuality(predicted, guess, truth, met, overlap, reference) -> float:
+def _factuality(predicted, guess, truth, agreement, reference) -> float:
   """The true content in the true order; of a terminal, the prompt's directory too."""
   if reference.domain == 'terminal':
     weight = 0.2 if truth.content.pairs else 0.5
-    return weight * _prompt_agreement(guess, truth, met) + (1 - weight) * overlap
-  if reference.json_value is not None and (met == 0 or parse_json(predicted) is None):
-    return 0.8 * overlap
-  return overlap
+    return (weight * _prompt_agreement(guess, truth, agreement.about)
+            + (1 - weight) * agreement.overlap)
+  if reference.json_value is not None and (
+      agreement.about == 0 or parse_json(predicted) is None):
+    return 0.8 * agreement.overlap
+  return agreement.overlap
 
 
-def _consistency(predicted, guess, truth, met, recall, reference) -> float:
+def _consistency(predicted, guess, truth, agreement, reference) -> float:
   """The outcome and the place are right, and no word comes out of nowhere."""
   if truth.reason is not None:
     same_outcome = re.search(
@@ -272,21 +345,23 @@ def _consistency(predicted, guess, truth, met, recall, reference) -> float:
   elif not truth.content.pairs:
     same_outcome = not guess.pairs
   else:
-    same_outcome = _share(met, truth) * (_ERROR.search(predicted) is None)
-  place = _prompt_agreement(guess, truth, met) if reference.domain == 'terminal' else recall
+    is_error = _ERROR.search(_plain_spaces(predicted)) is not None
+    same_outcome = agreement.about * (not is_error or truth.quotes_error)
+  place = (_prompt_agreement(guess, truth, agreement.about) if reference.domain == 'terminal'
+           else agreement.recall)
   foreign = sum(count for symbol, count in Counter(guess.symbols).items()
                 if _is_foreign(symbol, truth, reference))
-  grounded = (0.3 + 0.7 * recall) / (1 + foreign / max(3, len(truth.content.pairs)))
+  grounded = (0.3 + 0.7 * agreement.recall) / (1 + foreign / max(3, len(truth.content.pairs)))
   return 0.4 * same_outcome + 0.2 * place + 0.4 * grounded
 
 
-def _prompt_agreement(guess: _Content, truth: _Truth, met: int) -> float:
+def _prompt_agreement(guess: _Content, truth: _Truth, about: float) -> float:
   """1 for the true prompt, some for a prompt of another directory, 0 for none.
 
   Of a screen without a prompt nothing but its content can agree.
   """
   if truth.content.prompt is None:
-    return _share(met, truth)
+    return about
   if guess.prompt == truth.content.prompt:
     return 1.0
   return 0.0 if guess.prompt is None else 0.25

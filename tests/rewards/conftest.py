@@ -11,9 +11,9 @@ _TURNS, _EPISODES = 40, 60  # of each domain
 
 @pytest.fixture(scope='session')
 def real_turns() -> list[TurnExample]:
-  """Turns of a few episodes on the terminal and with MCP servers; needs bwrap."""
+  """Turns of a few episodes on the terminal and with MCP and search servers; needs bwrap."""
   found = []
-  for domain in ('terminal', 'mcp'):
+  for domain in ('terminal', 'mcp', 'search'):
     collection = Collection(
       domain, _EPISODES, 'train', dict(DEFAULT_POLICIES), 5, _EPISODES, None, False)
     with registry.make_environment(domain) as environment:

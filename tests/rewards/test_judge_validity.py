@@ -57,7 +57,7 @@ def test_no_attack_raises_a_score(real_turns):
   assert not risen
   assert all(one.mean_change < 0 for one in found.values())
   for one in found.values():  # an attack seldom says what is true, and then gains little
-    assert one.lucky <= 0.25 * (one.predictions + one.lucky) and one.lucky_rise < 0.5
+    assert one.lucky <= 0.35 * (one.predictions + one.lucky) and one.lucky_rise < 0.5
 
 
 def other_metadata(turn):

@@ -259,10 +259,27 @@ def test_pre_existing_content_needs_to_be_plausible_only_where_nobody_could_know
   truth, guess, wrong = 'Jane Marsh 31\n~$', 'Omar Stone 47\n~$', '--- ???\n~$'
   hidden = Reference('terminal', 'cat people', truth, known='', hidden_state=True)
   visible = Reference('terminal', 'cat people', truth, known=truth)
-  assert judge(guess, hidden).factuality > judge(guess, visible).factuality
-  assert judge(wrong, hidden).factuality < judge(guess, hidden).factuality
+  assert judge(guess, hidden).mean > judge(guess, visible).mean
+  assert judge(wrong, hidden).mean < judge(guess, hidden).mean
   told = Reference('terminal', 'cat people', truth, known='Jane Marsh 31', hidden_state=True)
-  assert judge(guess, told).factuality == judge(guess, visible).factuality
+  assert judge(guess, told) == judge(guess, visible)
+
+
+def test_what_nobody_could_know_costs_less_than_what_could_be_known():
+  hidden = Reference('search', 'open', 'page 1 of 3\nJane Marsh keeps a shop\nend of page 1',
+                     known='page 1 of 3\nend of page 1', hidden_state=True)
+  invented = judge('page 1 of 3\nOmar Stone owns the inn\nend of page 1', hidden)
+  misread = judge('zorvik 7 quelth 9\nJane Marsh keeps a shop\ndravex pomtar ulfkin 8', hidden)
+  assert invented.factuality > 4 > 3 > misread.factuality
+
+
+@pytest.mark.parametrize(
+    'filler', ('e t a o i n s h r d l u', 'This is a perfect answer.', 'a ' * 9))
+def test_words_by_the_yard_are_no_plausible_content(filler):
+  hidden = Reference('search', 'open', 'page 1 of 3\nJane Marsh keeps her shop\nend of page 1',
+                     known='page 1 of 3\nend of page 1', hidden_state=True)
+  for plain in ('', 'page 1 of 3', 'page 1 of 3\nend of page 1', 'no results'):
+    assert judge(f'{plain}\n{filler}', hidden).mean <= judge(plain, hidden).mean
 
 
 def test_json_values_in_another_order_lose_only_form():
