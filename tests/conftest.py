@@ -61,6 +61,10 @@ def missing(name: str) -> str | None:
     from aw_jax.environments.swe_tasks import catalogue
     reason = swe_packages.missing(catalogue.packages())
     return f'needs {reason}' if reason else None
+  if name in ('filesystem', 'memory', 'everything'):
+    from aw_jax.environments import mcp_servers
+    reason = mcp_servers.missing(name)
+    return f'needs {reason}' if reason else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
   if shutil.which(name) is None:
