@@ -3,17 +3,19 @@
     {"name": "get_order", "arguments": {"order_id": 103}}
 
 An observation is the text of the tool's response. `Task.setup['server']` says which server: our
-'shop' (servers/shop.py), 'git' and 'time', or 'filesystem', 'memory' and 'everything', the
-reference servers of the Model Context Protocol.
+'shop' (servers/shop.py); 'git', 'time', 'filesystem', 'memory' and 'everything', the reference
+servers of the Model Context Protocol; or a benchmark's (benchmark_servers.py), whose tasks have a
+hidden check `VERDICT`, that no call can ask for.
 """
 
 import json
 import re
 from typing import Any
 
-from aw_jax.environments import mcp_worlds
+from aw_jax.environments import benchmark_servers, mcp_worlds
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.environments.mcp_client import Answer, Limits, Server
+from aw_jax.environments.servers.benchmark import STATE, VERDICT
 from aw_jax.trajectories import Task
 
 MAX_OBSERVATION_CHARACTERS = 2000
@@ -115,6 +117,15 @@ class McpEnvironment(Environment):
         self._harmless.add(action)
     return self._memory[action]
 
+  def verify(self, command: str) -> str:
+    """The response to a hidden call, or whether the state is the one that a benchmark wants."""
+    if command != VERDICT:
+      return super().verify(command)
+    if self._server is None:
+      raise BrokenEnvironmentError('the tool server was not reset')
+    self._undo_ahead()
+    return self._server.read(VERDICT)
+
   def close(self) -> None:
     """Ends the servers and removes their files."""
     for server in self._servers.values():
@@ -160,6 +171,8 @@ class McpEnvironment(Environment):
       self._ahead = None
 
   def _read_state(self) -> str | None:
+    if self._name in benchmark_servers.SERVERS:
+      return self._server.read(STATE)
     return mcp_worlds.read_state(self._name, self._server.scratch.world)
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aw_jax.environments import mcp_servers
@@ -118,25 +119,41 @@ class Server:
 
   def call(self, tool: str, arguments: dict[str, Any]) -> Answer:
     """Calls a tool; an error of the tool, or an unknown tool, is an answer too."""
+    from mcp.shared.exceptions import MCPError
+    read_only = self._read_only.get(tool, True)  # a tool that is not there changes nothing
+    try:
+      result = self._ask(lambda session: session.call_tool(tool, arguments))
+    except MCPError as error:
+      return Answer(error.error.message, True, read_only)
+    text = '\n'.join(_text_of(part) for part in result.content)
+    is_error = getattr(result, 'is_error', getattr(result, 'isError', False))
+    return Answer(text, is_error, read_only)
+
+  def read(self, address: str) -> str:
+    """The text of a resource, which no tool shows."""
+    from mcp.shared.exceptions import MCPError
+    try:
+      return self._ask(lambda session: session.read_resource(address)).contents[0].text
+    except MCPError as error:
+      raise self._broken('failed', error) from error
+
+  def _ask(self, request: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """The answer to a request, a function of the session; raises the server's own MCPError."""
     if self._thread is None:
       raise BrokenEnvironmentError(f'the {self._name} server is not running; reset it first')
     from mcp.shared.exceptions import MCPError
     from mcp.types import CONNECTION_CLOSED
-    read_only = self._read_only.get(tool, True)  # a tool that is not there changes nothing
-    call = asyncio.run_coroutine_threadsafe(self._session.call_tool(tool, arguments), self._loop)
+    asked = asyncio.run_coroutine_threadsafe(request(self._session), self._loop)
     try:
-      result = call.result(self._limits.call_seconds)
+      return asked.result(self._limits.call_seconds)
     except TimeoutError as error:
       raise self._broken('did not answer in time', error) from error
     except MCPError as error:
       if error.error.code == CONNECTION_CLOSED:
         raise self._broken('ended', error) from error
-      return Answer(error.error.message, True, read_only)
+      raise
     except Exception as error:  # an answer that is none, or a loop that has ended
       raise self._broken('failed', error) from error
-    text = '\n'.join(_text_of(part) for part in result.content)
-    is_error = getattr(result, 'is_error', getattr(result, 'isError', False))
-    return Answer(text, is_error, read_only)
 
   def stop(self) -> None:
     """Ends the server; the scratch directory stays."""

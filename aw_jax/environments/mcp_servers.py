@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 
-from aw_jax.environments import bubblewrap, npm_servers
+from aw_jax.environments import benchmark_servers, bubblewrap, npm_servers
 from aw_jax.environments.base import MissingProgramError
 
 MOUNT = '/scratch'  # where a server sees its scratch directory
@@ -61,11 +61,13 @@ class _Program:
     binds: path inside -> path on the host.
     variables: the environment, besides `_ENVIRONMENT`.
     command: a path inside and its arguments.
+    address_bytes: its address space, where `Limits.memory_bytes` is not the bound of that.
   """
 
   binds: dict[str, str]
   variables: dict[str, str]
   command: list[str]
+  address_bytes: int = 0
 
 
 def missing(name: str) -> str:
@@ -77,7 +79,9 @@ def missing(name: str) -> str:
   for package in ('mcp', _PACKAGES.get(name, 'mcp')):
     if importlib.util.find_spec(package) is None:
       return f'the package {package!r} is not installed: {_INSTALL[package]}'
-  return npm_servers.missing(name) if name in npm_servers.SERVERS else ''
+  if name in npm_servers.SERVERS:
+    return npm_servers.missing(name)
+  return benchmark_servers.missing(name) if name in benchmark_servers.SERVERS else ''
 
 
 def command(name: str, scratch: str, uid: int, limits: Limits) -> list[str]:
@@ -94,29 +98,34 @@ def command(name: str, scratch: str, uid: int, limits: Limits) -> list[str]:
   problem = missing(name)
   if problem:
     raise MissingProgramError(problem)
-  program = _node_program(name) if name in npm_servers.SERVERS else _python_program(name)
+  program = _program(name)
   arguments = bubblewrap.arguments(
       uid, limits.file_bytes, program.binds, _ENVIRONMENT | program.variables)
   arguments += ['--bind', scratch, MOUNT, '--symlink', INSIDE, '/repo']
   confined = bubblewrap.confined(
-      uid, {'AS': limits.memory_bytes, 'NPROC': limits.processes, 'FSIZE': limits.file_bytes},
-      program.command)
+      uid, {'AS': program.address_bytes or limits.memory_bytes, 'NPROC': limits.processes,
+            'FSIZE': limits.file_bytes}, program.command)
   return [*arguments, '--remount-ro', '/', '--chdir', '/', *confined]
 
 
-def _python_program(name: str) -> _Program:
+def _program(name: str) -> _Program:
+  if name in npm_servers.SERVERS:
+    return _Program({**_python_binds([]), **npm_servers.binds()},
+                    npm_servers.variables(name, INSIDE), npm_servers.command(name, INSIDE),
+                    npm_servers.ADDRESS_BYTES)
+  if name in benchmark_servers.SERVERS:
+    return _Program({**_python_binds([]), **benchmark_servers.binds()},
+                    benchmark_servers.variables(), benchmark_servers.command(name, INSIDE))
   packages = _package_folders()
-  binds = {folder: folder for folder in bubblewrap.python_folders(packages)}
   return _Program(
-      binds | {'/opt/servers': _SERVERS_FOLDER},
+      {**_python_binds(packages), '/opt/servers': _SERVERS_FOLDER},
       _PYTHON_ENVIRONMENT | _git_settings() | {'PYTHONPATH': ':'.join(packages)},
       [sys.executable, '-P', '-B', '/opt/servers/launch.py', name, INSIDE])
 
 
-def _node_program(name: str) -> _Program:
-  binds = {folder: folder for folder in bubblewrap.python_folders([])}
-  return _Program(binds | npm_servers.binds(), npm_servers.variables(name, INSIDE),
-                  npm_servers.command(name, INSIDE))
+def _python_binds(packages: list[str]) -> dict[str, str]:
+  """This interpreter, in which every sandbox begins, and packages."""
+  return {folder: folder for folder in bubblewrap.python_folders(packages)}
 
 
 def _git_settings() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 A task's setup (JSON) names its server and holds its content. `files` turns it into the files that
 the server works on, `state` into the text of `Task.initial_state`; `read_state` gives the same text
-from the files as a server has left them.
+from the files as a server has left them. The servers of benchmarks alone know their states.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from aw_jax.environments import git_files, npm_worlds
+from aw_jax.environments import benchmark_servers, git_files, npm_worlds
 
 SERVERS = ('shop', 'git', 'time')  # of the default install
 PAGE_SIZE = 3  # rows of a list of the shop, as in servers/shop.py
@@ -29,6 +29,8 @@ _TABLES = {
 
 def files(setup: dict[str, Any]) -> dict[str, bytes]:
   """path -> content of a setup's initial state."""
+  if setup['server'] in benchmark_servers.SERVERS:
+    return benchmark_servers.files(setup['task'])
   return _WORLDS[setup['server']].files(setup)
 
 

@@ -17,9 +17,9 @@ _LOCK_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'servers
 _LOCK = 'package-lock.json'
 _FETCH_SECONDS = 600
 _MODULES, _NODE = '/opt/npm', '/opt/node'  # where a sandbox has them
-# The engine of node reserves tens of gigabytes of addresses unless it may not have a cage for
-# WebAssembly; what it really takes is bounded by the heap.
-_OPTIONS = ('--max-old-space-size=256', '--disable-wasm-trap-handler')
+_OPTIONS = ('--max-old-space-size=256',)  # MiB: the bound of its memory
+# Node reserves ten gigabytes of addresses, and hardly uses them, where it runs WebAssembly.
+ADDRESS_BYTES = 32 << 30
 
 
 def folder() -> str:

@@ -143,9 +143,17 @@ def held_out(domain: str) -> list[str]:
 
 def split_of(domain: str, family: str, seed: int) -> str:
   """The split of a task: 'test' for a held-out family, else by the last digit of its seed."""
-  if _family(domain, family).held_out:
-    return 'test'
+  return 'test' if _family(domain, family).held_out else seed_split(seed)
+
+
+def seed_split(seed: int) -> str:
+  """The split that a seed stands for in a family that is not held out."""
   return next(split for split, digits in _SPLIT_DIGITS.items() if seed % 10 in digits)
+
+
+def seed_pool(seed: int) -> str:
+  """The training stage that a seed of split train stands for."""
+  return next(pool for pool, digits in _POOL_DIGITS.items() if seed // 10 % 10 in digits)
 
 
 def stage_pool(task: Task) -> str:
@@ -156,7 +164,7 @@ def stage_pool(task: Task) -> str:
   """
   if task.split != 'train':
     raise RegistryError(f'{task.id} is a {task.split} task; only train tasks have a stage')
-  return next(pool for pool, digits in _POOL_DIGITS.items() if task.seed // 10 % 10 in digits)
+  return seed_pool(task.seed)
 
 
 def make_task(domain: str, family: str, seed: int) -> Task:

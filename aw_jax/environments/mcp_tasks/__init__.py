@@ -7,7 +7,15 @@ tasks is that of the default install.
 from collections.abc import Callable
 
 from aw_jax.environments import npm_servers
-from aw_jax.environments.mcp_tasks import clock, everything, filesystem, git, memory, shop
+from aw_jax.environments.mcp_tasks import (
+  benchmarks,
+  clock,
+  everything,
+  filesystem,
+  git,
+  memory,
+  shop,
+)
 from aw_jax.environments.mcp_tasks.actions import McpActions
 from aw_jax.environments.registry import Family
 
@@ -38,4 +46,5 @@ FAMILIES = (
     _npm('everything', everything.everything_sum),
     _npm('everything', everything.everything_weather),
     _npm('everything', everything.everything_humidity, held_out=True),
+    *benchmarks.FAMILIES,
 )

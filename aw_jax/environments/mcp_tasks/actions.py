@@ -3,10 +3,11 @@
 import random
 import re
 
+from aw_jax.environments import benchmark_servers
 from aw_jax.environments.call_mistakes import CallActions
 from aw_jax.environments.experts import Commands, draw
 from aw_jax.environments.mcp import call_text
-from aw_jax.environments.mcp_tasks import npm_actions
+from aw_jax.environments.mcp_tasks import benchmarks, npm_actions
 from aw_jax.environments.mcp_tasks.clock import ZONES
 from aw_jax.environments.mcp_tasks.git import BRANCHES, FILES, VERBS, call
 from aw_jax.environments.mcp_tasks.shop import CITIES, FIRST_NAMES, LAST_NAMES
@@ -143,6 +144,8 @@ def _commands(task: Task, state: str | None, rng: random.Random) -> tuple[Comman
   server = task.setup['server']
   if server in makers:
     return makers[server](_View(state, task.initial_state, rng))
+  if server in benchmark_servers.SERVERS:
+    return benchmarks.commands(task, state, rng)
   return npm_actions.commands(server, state, rng)
 
 

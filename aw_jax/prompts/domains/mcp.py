@@ -132,7 +132,9 @@ FACTS = Facts(
         'that differs in the index, at HEAD or on another branch comes again under that name.',
         'Of a clock the present moment is given, in UTC.',
         'Of a file system, after == each file with its text, and empty folders; of a graph, a line '
-        'for each entity with its notes, and for each relation.'),
+        'for each entity with its notes, and for each relation.',
+        'Of a service, each record that matters has a line of JSON after its table and name; a '
+        'line that begins with changed tells a value that is no longer as it was at first.'),
     rules=(
         'A call that reads changes nothing, and the same call gives the same answer until '
         'something is written.',
