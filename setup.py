@@ -82,7 +82,8 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['aw_jax', 'aw_jax.*', 'configs', 'configs.*', 'data_pipelines', 'data_pipelines.*',
              'experiments', 'experiments.*']),
-  package_data={'aw_jax.environments.swe_tasks': ['catalogue.jsonl']},
+  package_data={'aw_jax.environments.swe_tasks': ['catalogue.jsonl'],
+                'aw_jax.environments.servers': ['npm/*.json']},
   install_requires=_DEFAULT,
   extras_require=_EXTRAS,
 )

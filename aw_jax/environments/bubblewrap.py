@@ -1,9 +1,15 @@
 """The sandbox of a program of ours that answers requests: an MCP server, a game's engine."""
 
+import base64
+import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+
+from aw_jax.environments import seccomp
+
+_CONFINE = '/opt/confine.py'
 
 
 def arguments(
@@ -33,7 +39,8 @@ def arguments(
       command += ['--ro-bind', folder, folder]
   command += ['--proc', '/proc', '--dev', '/dev', '--size', str(tmp_bytes),
               '--perms', '1777', '--tmpfs', '/tmp']
-  for target, source in binds.items():
+  script = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'confine.py')
+  for target, source in (dict(binds) | {_CONFINE: script}).items():
     parts = target.split('/')
     for i in range(2, len(parts)):  # bwrap would keep them to itself
       command += ['--perms', '755', '--dir', '/'.join(parts[:i])]
@@ -41,6 +48,22 @@ def arguments(
   for variable, value in variables.items():
     command += ['--setenv', variable, value]
   return command
+
+
+def confined(uid: int, limits: Mapping[str, int], program: Sequence[str]) -> list[str]:
+  """The last part of a bwrap command line: `program`, without rights and within limits.
+
+  Args:
+    uid: as in `arguments`.
+    limits: name of an RLIMIT_ -> value; 'CORE' and 'NOFILE' are set where they are not given.
+    program: an absolute path inside and its arguments.
+  Raises:
+    MissingProgramError: where the machine's system calls are not known.
+  """
+  settings = {
+      'uid': uid, 'limits': {'CORE': 0, 'NOFILE': 256, **limits},
+      'filter': base64.b64encode(seccomp.program()).decode()}
+  return ['--', sys.executable, '-P', '-B', _CONFINE, json.dumps(settings), *program]
 
 
 def python_folders(packages: Sequence[str]) -> list[str]:

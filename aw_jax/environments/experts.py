@@ -6,12 +6,19 @@ knows about its own actions stands in an `Actions` of its task families' module.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aw_jax.environments import registry
 from aw_jax.trajectories import SUBMIT, Task, Turn
 
 EXPLORER_TURNS = 8
+Commands = tuple[tuple[int, Callable[[], str]], ...]  # (weight, maker of an action)
+
+
+def draw(commands: Commands, rng: random.Random) -> str:
+  """An action of a maker that is drawn by its weight."""
+  weights, makers = zip(*commands, strict=True)
+  return rng.choices(makers, weights)[0]()
 
 
 class Actions:

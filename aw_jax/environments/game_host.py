@@ -218,9 +218,7 @@ def _command(engine: str, limits: Limits) -> list[str]:
       'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '2',
       'JAVA_TOOL_OPTIONS': _JAVA_OPTIONS}
   command = bubblewrap.arguments(uid, limits.disk_bytes, binds, variables)
-  settings = {
-      'engine': engine, 'uid': uid,
-      'limits': {'AS': limits.memory_bytes, 'NPROC': limits.processes,
-                 'FSIZE': limits.disk_bytes, 'CORE': 0, 'NOFILE': 256}}
-  return [*command, '--remount-ro', '/', '--chdir', '/tmp', '--', sys.executable, '-P', '-B',
-          '-m', f'{_MODULE}.serve', json.dumps(settings)]
+  program = bubblewrap.confined(
+      uid, {'AS': limits.memory_bytes, 'NPROC': limits.processes, 'FSIZE': limits.disk_bytes},
+      [sys.executable, '-P', '-B', '-m', f'{_MODULE}.serve', engine])
+  return [*command, '--remount-ro', '/', '--chdir', '/tmp', *program]

@@ -3,22 +3,29 @@
     {"name": "get_order", "arguments": {"order_id": 103}}
 
 An observation is the text of the tool's response. `Task.setup['server']` says which server: our
-'shop' (servers/shop.py), or 'git' and 'time', the reference servers of the Model Context Protocol.
+'shop' (servers/shop.py); 'git', 'time', 'filesystem', 'memory' and 'everything', the reference
+servers of the Model Context Protocol; or a benchmark's (benchmark_servers.py), whose tasks have a
+hidden check `VERDICT`, that no call can ask for.
 """
 
 import json
 import re
 from typing import Any
 
-from aw_jax.environments import mcp_worlds
+from aw_jax.environments import benchmark_servers, mcp_worlds
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.environments.mcp_client import Answer, Limits, Server
+from aw_jax.environments.servers.benchmark import STATE, VERDICT
 from aw_jax.trajectories import Task
 
 MAX_OBSERVATION_CHARACTERS = 2000
 MAX_ACTION_CHARACTERS = 8000
 _HASH = re.compile(r'\b[0-9a-f]{40}\b')
-_SHORT_HASH = re.compile(r'\b(?=[a-f]*\d)[0-9a-f]{7,40}\b')
+_UNPREDICTABLE = {  # server -> what nobody can predict in its observations
+    'git': re.compile(r'\b(?=[a-f]*\d)[0-9a-f]{7,40}\b'),
+    'filesystem': re.compile(r'(?<=^created: ).*|(?<=^modified: ).*|(?<=^accessed: ).*', re.M),
+    'everything': re.compile(r'(?<=created at )\d+:\d\d:\d\d [AP]M')}
+_KEEPS_STATE = ('everything',)  # in its memory: not all is in its files
 _ADVICE = re.compile(r'\n +For further information visit \S+')
 
 
@@ -40,6 +47,7 @@ class McpEnvironment(Environment):
     self._limits = limits or Limits()
     self._servers: dict[str, Server] = {}
     self._server: Server | None = None
+    self._name = ''
     self._restart()
 
   def _restart(self) -> None:
@@ -58,6 +66,9 @@ class McpEnvironment(Environment):
       MissingProgramError: where bwrap, git or a server's package is missing.
     """
     del seed  # the setup says it all
+    touched = self._ahead is not None or not self._initial
+    if touched and self._name in _KEEPS_STATE:
+      self._server.stop()
     self._restart()
     self._name = task.setup['server']
     if self._name not in self._servers:
@@ -88,9 +99,14 @@ class McpEnvironment(Environment):
     """Tables, a repository or the clock as text (mcp_worlds.py)."""
     return self._state
 
-  def counterfactual(self, action: str) -> Step:
-    """What `action` gets in the initial state; remembered for the episode."""
+  def counterfactual(self, action: str) -> Step | None:
+    """What `action` gets in the initial state; remembered for the episode.
+
+    None where the server keeps in its memory what earlier calls did.
+    """
     if action not in self._memory:
+      if self._name in _KEEPS_STATE and not self._initial:
+        return None
       self._undo_ahead()
       if self._initial:
         self._memory[action], read_only = self._do(action)
@@ -100,6 +116,15 @@ class McpEnvironment(Environment):
       if read_only:
         self._harmless.add(action)
     return self._memory[action]
+
+  def verify(self, command: str) -> str:
+    """The response to a hidden call, or whether the state is the one that a benchmark wants."""
+    if command != VERDICT:
+      return super().verify(command)
+    if self._server is None:
+      raise BrokenEnvironmentError('the tool server was not reset')
+    self._undo_ahead()
+    return self._server.read(VERDICT)
 
   def close(self) -> None:
     """Ends the servers and removes their files."""
@@ -117,7 +142,7 @@ class McpEnvironment(Environment):
     except CallError as error:
       answer = Answer(str(error), is_error=True, read_only=True)
     observation = render(answer)
-    spans = _hash_spans(observation) if self._name == 'git' else ()
+    spans = _unpredictable(self._name, observation)
     return Step(observation, info={'runtime_metadata': spans}), answer.read_only
 
   def _do_aside(self, action: str) -> tuple[Step, bool]:
@@ -140,9 +165,14 @@ class McpEnvironment(Environment):
   def _undo_ahead(self) -> None:
     if self._ahead is not None:
       self._server.scratch.put(self._files)
+      if self._name in _KEEPS_STATE:
+        self._server.stop()
+        self._server.start()
       self._ahead = None
 
-  def _read_state(self) -> str:
+  def _read_state(self) -> str | None:
+    if self._name in benchmark_servers.SERVERS:
+      return self._server.read(STATE)
     return mcp_worlds.read_state(self._name, self._server.scratch.world)
 
 
@@ -181,9 +211,10 @@ def render(answer: Answer) -> str:
   return text
 
 
-def _hash_spans(observation: str) -> tuple[tuple[int, int], ...]:
-  """Where hashes stand: nobody can predict them."""
-  return tuple(match.span() for match in _SHORT_HASH.finditer(observation))
+def _unpredictable(server: str, observation: str) -> tuple[tuple[int, int], ...]:
+  """Spans of an observation that nobody can predict: hashes, times."""
+  pattern = _UNPREDICTABLE.get(server)
+  return tuple(match.span() for match in pattern.finditer(observation)) if pattern else ()
 
 
 def _refuse(constant: str) -> None:

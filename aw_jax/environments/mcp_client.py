@@ -1,62 +1,22 @@
 """An MCP server in a bubblewrap sandbox, and the SDK's asynchronous client behind plain calls.
 
-What is inside a sandbox: no network, the Python environment and /usr read only, the directory of
-the episode's state, a small /tmp, no other process, an unprivileged user, limits on memory,
-processes and file size. A server stays alive for many episodes; whoever owns it changes the files
-of its state between calls.
+A server (mcp_servers.py) stays alive for many episodes; whoever owns it changes the files of its
+state between calls.
 """
 
 import asyncio
 import concurrent.futures
 import dataclasses
-import importlib.util
-import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aw_jax.environments import bubblewrap
-from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
-
-MOUNT = '/scratch'  # where a server sees its scratch directory
-WORLD = 'world'  # the directory in it that holds the episode's state
-_SERVERS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'servers')
-_PACKAGES = {'shop': 'mcp', 'git': 'mcp_server_git', 'time': 'mcp_server_time',
-             'search': 'tantivy'}
-_INSTALL = {'mcp': "pip install 'mcp>=2.3,<3'", 'mcp_server_git': 'pip install mcp-server-git',
-            'mcp_server_time': 'pip install mcp-server-time',
-            'tantivy': "pip install -e '.[search]'"}
-_DATE = '1705312800 +0000'  # 2024-01-15 10:00:00 UTC, as in git_files.py
-_ENVIRONMENT = {
-    'HOME': '/tmp', 'PATH': '/usr/bin:/bin', 'TZ': 'UTC', 'LC_ALL': 'C.UTF-8',
-    'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONHASHSEED': '0', 'MALLOC_ARENA_MAX': '2',
-    'GIT_AUTHOR_NAME': 'agent', 'GIT_AUTHOR_EMAIL': 'agent@localhost', 'GIT_AUTHOR_DATE': _DATE,
-    'GIT_COMMITTER_NAME': 'agent', 'GIT_COMMITTER_EMAIL': 'agent@localhost',
-    'GIT_COMMITTER_DATE': _DATE, 'GIT_CONFIG_NOSYSTEM': '1',
-    'GIT_TERMINAL_PROMPT': '0', 'GIT_PAGER': 'cat'}
-_GIT_SETTINGS = {'core.fsync': 'none', 'gc.auto': '0', 'advice.statusHints': 'false'}
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """What a server may use.
-
-  Attributes:
-    start_seconds: wall-clock time to start.
-    call_seconds: wall-clock time of one call.
-    memory_bytes: address space of one process.
-    processes: processes and threads at a time.
-    file_bytes: size of one file.
-  """
-
-  start_seconds: float = 60.0
-  call_seconds: float = 20.0
-  memory_bytes: int = 2 << 30
-  processes: int = 128
-  file_bytes: int = 8 << 20
+from aw_jax.environments import mcp_servers
+from aw_jax.environments.base import BrokenEnvironmentError
+from aw_jax.environments.mcp_servers import WORLD, Limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +89,7 @@ class Server:
   stopped, and `start` starts another.
   """
 
-  def __init__(self, name: str, limits: Limits = Limits()):
+  def __init__(self, name: str, limits: Limits):
     self._name, self._limits = name, limits
     self._uid = 100_000 + os.getpid() if os.geteuid() == 0 else 0
     self.scratch = Scratch(self._uid)
@@ -146,7 +106,7 @@ class Server:
     if self._thread is not None:
       self._errors.truncate(0)  # a server's log is of use for one episode
       return
-    command = _command(self._name, self.scratch.path, self._uid, self._limits)
+    command = mcp_servers.command(self._name, self.scratch.path, self._uid, self._limits)
     self._errors = tempfile.TemporaryFile('a+')  # noqa: SIM115  # lives as long as the server
     self._ready = concurrent.futures.Future()
     self._thread = threading.Thread(
@@ -159,25 +119,41 @@ class Server:
 
   def call(self, tool: str, arguments: dict[str, Any]) -> Answer:
     """Calls a tool; an error of the tool, or an unknown tool, is an answer too."""
+    from mcp.shared.exceptions import MCPError
+    read_only = self._read_only.get(tool, True)  # a tool that is not there changes nothing
+    try:
+      result = self._ask(lambda session: session.call_tool(tool, arguments))
+    except MCPError as error:
+      return Answer(error.error.message, True, read_only)
+    text = '\n'.join(_text_of(part) for part in result.content)
+    is_error = getattr(result, 'is_error', getattr(result, 'isError', False))
+    return Answer(text, is_error, read_only)
+
+  def read(self, address: str) -> str:
+    """The text of a resource, which no tool shows."""
+    from mcp.shared.exceptions import MCPError
+    try:
+      return self._ask(lambda session: session.read_resource(address)).contents[0].text
+    except MCPError as error:
+      raise self._broken('failed', error) from error
+
+  def _ask(self, request: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """The answer to a request, a function of the session; raises the server's own MCPError."""
     if self._thread is None:
       raise BrokenEnvironmentError(f'the {self._name} server is not running; reset it first')
     from mcp.shared.exceptions import MCPError
     from mcp.types import CONNECTION_CLOSED
-    read_only = self._read_only.get(tool, True)  # a tool that is not there changes nothing
-    call = asyncio.run_coroutine_threadsafe(self._session.call_tool(tool, arguments), self._loop)
+    asked = asyncio.run_coroutine_threadsafe(request(self._session), self._loop)
     try:
-      result = call.result(self._limits.call_seconds)
+      return asked.result(self._limits.call_seconds)
     except TimeoutError as error:
       raise self._broken('did not answer in time', error) from error
     except MCPError as error:
       if error.error.code == CONNECTION_CLOSED:
         raise self._broken('ended', error) from error
-      return Answer(error.error.message, True, read_only)
+      raise
     except Exception as error:  # an answer that is none, or a loop that has ended
       raise self._broken('failed', error) from error
-    text = '\n'.join(part.text for part in result.content if part.type == 'text')
-    is_error = getattr(result, 'is_error', getattr(result, 'isError', False))
-    return Answer(text, is_error, read_only)
 
   def stop(self) -> None:
     """Ends the server; the scratch directory stays."""
@@ -225,51 +201,17 @@ class Server:
     return BrokenEnvironmentError(f'the {self._name} server {what} ({reason})')
 
 
-def missing(name: str) -> str:
-  """What has to be installed for a server, as a sentence; '' where nothing is missing."""
-  if shutil.which('bwrap') is None:
-    return 'bwrap not found: apt-get install -y bubblewrap'
-  if name == 'git' and shutil.which('git') is None:
-    return 'git not found: apt-get install -y git'
-  for package in ('mcp', _PACKAGES[name]):
-    if importlib.util.find_spec(package) is None:
-      return f'the package {package!r} is not installed: {_INSTALL[package]}'
-  return ''
+def _text_of(part: Any) -> str:
+  """A part of a response as text; of what is no text, what it is."""
+  if part.type == 'text':
+    return part.text
+  if part.type == 'resource_link':
+    return f'[link {part.uri} {part.name}]'
+  if part.type == 'resource':
+    return getattr(part.resource, 'text', None) or f'[resource {part.resource.uri}]'
+  return f'[{part.type}]'
 
 
 def _declares_read_only(tool: Any) -> bool:
   hints = tool.annotations
   return bool(hints and getattr(hints, 'read_only_hint', getattr(hints, 'readOnlyHint', False)))
-
-
-def _command(name: str, scratch: str, uid: int, limits: Limits) -> list[str]:
-  """The command line of a server in its sandbox. Raises MissingProgramError."""
-  problem = missing(name)
-  if problem:
-    raise MissingProgramError(problem)
-  packages = _package_folders()
-  binds = {folder: folder for folder in bubblewrap.python_folders(packages)}
-  binds |= {'/opt/servers': _SERVERS_FOLDER}
-  variables = _ENVIRONMENT | _git_settings() | {'PYTHONPATH': ':'.join(packages)}
-  command = bubblewrap.arguments(uid, limits.file_bytes, binds, variables)
-  command += ['--bind', scratch, MOUNT, '--symlink', f'{MOUNT}/{WORLD}', '/repo']
-  settings = {
-      'server': name, 'uid': uid, 'world': f'{MOUNT}/{WORLD}',
-      'limits': {'AS': limits.memory_bytes, 'NPROC': limits.processes,
-                 'FSIZE': limits.file_bytes, 'CORE': 0, 'NOFILE': 256}}
-  return [*command, '--remount-ro', '/', '--chdir', '/', '--', sys.executable, '-P', '-B',
-          '/opt/servers/launch.py', json.dumps(settings)]
-
-
-def _git_settings() -> dict[str, str]:
-  """`_GIT_SETTINGS` as the environment variables that git reads."""
-  variables = {'GIT_CONFIG_COUNT': str(len(_GIT_SETTINGS))}
-  for i, (key, value) in enumerate(_GIT_SETTINGS.items()):
-    variables |= {f'GIT_CONFIG_KEY_{i}': key, f'GIT_CONFIG_VALUE_{i}': value}
-  return variables
-
-
-def _package_folders() -> list[str]:
-  """Where the servers' packages are installed."""
-  found = [importlib.util.find_spec(name) for name in _PACKAGES.values()]
-  return sorted({os.path.dirname(os.path.dirname(spec.origin)) for spec in found if spec})

@@ -2,17 +2,19 @@
 
 A task's setup (JSON) names its server and holds its content. `files` turns it into the files that
 the server works on, `state` into the text of `Task.initial_state`; `read_state` gives the same text
-from the files as a server has left them.
+from the files as a server has left them. The servers of benchmarks alone know their states.
 """
 
+import dataclasses
 import datetime
 import os
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
-from aw_jax.environments import git_files
+from aw_jax.environments import benchmark_servers, git_files, npm_worlds
 
-SERVERS = ('shop', 'git', 'time')
+SERVERS = ('shop', 'git', 'time')  # of the default install
 PAGE_SIZE = 3  # rows of a list of the shop, as in servers/shop.py
 _SCHEMA = """
 create table customers (id integer primary key, name text, city text);
@@ -27,26 +29,19 @@ _TABLES = {
 
 def files(setup: dict[str, Any]) -> dict[str, bytes]:
   """path -> content of a setup's initial state."""
-  return {'shop': _shop_files, 'git': _git_files, 'time': _time_files}[setup['server']](setup)
+  if setup['server'] in benchmark_servers.SERVERS:
+    return benchmark_servers.files(setup['task'])
+  return _WORLDS[setup['server']].files(setup)
 
 
-def state(setup: dict[str, Any]) -> str:
-  """A setup's initial state as text."""
-  if setup['server'] == 'shop':
-    return _render_shop({table: setup[table] for table in _TABLES})
-  if setup['server'] == 'git':
-    return _render_git(git_files.describe(**_repository(setup)))
-  return _render_clock(setup['clock'])
+def state(setup: dict[str, Any]) -> str | None:
+  """A setup's initial state as text, None where it cannot be seen."""
+  return _WORLDS[setup['server']].state(setup)
 
 
-def read_state(server: str, folder: str) -> str:
+def read_state(server: str, folder: str) -> str | None:
   """The state of the world in `folder` as text."""
-  if server == 'shop':
-    return _read_shop(os.path.join(folder, 'shop.db'))
-  if server == 'git':
-    return _read_git(folder)
-  with open(os.path.join(folder, 'clock'), encoding='utf-8') as file:
-    return _render_clock(file.read())
+  return _WORLDS[server].read(folder)
 
 
 def _shop_files(setup: dict[str, Any]) -> dict[str, bytes]:
@@ -62,9 +57,13 @@ def _shop_files(setup: dict[str, Any]) -> dict[str, bytes]:
     connection.close()
 
 
-def _read_shop(path: str) -> str:
+def _shop_state(setup: dict[str, Any]) -> str:
+  return _render_shop({table: setup[table] for table in _TABLES})
+
+
+def _read_shop(folder: str) -> str:
   """Rows of every table; from a copy in memory, so that the file is neither locked nor changed."""
-  with open(path, 'rb') as file:
+  with open(os.path.join(folder, 'shop.db'), 'rb') as file:
     data = file.read()
   connection = sqlite3.connect(':memory:')
   try:
@@ -96,6 +95,10 @@ def _repository(setup: dict[str, Any]) -> dict[str, Any]:
 
 def _git_files(setup: dict[str, Any]) -> dict[str, bytes]:
   return git_files.write(**_repository(setup))
+
+
+def _git_state(setup: dict[str, Any]) -> str:
+  return _render_git(git_files.describe(**_repository(setup)))
 
 
 def _read_git(folder: str) -> str:
@@ -152,6 +155,30 @@ def _time_files(setup: dict[str, Any]) -> dict[str, bytes]:
   return {'clock': setup['clock'].encode()}
 
 
+def _read_clock(folder: str) -> str:
+  with open(os.path.join(folder, 'clock'), encoding='utf-8') as file:
+    return _render_clock(file.read())
+
+
 def _render_clock(text: str) -> str:
   clock = datetime.datetime.fromisoformat(text.strip())
   return clock.strftime('clock %Y-%m-%d %H:%M:%S UTC %A')
+
+
+@dataclasses.dataclass(frozen=True)
+class _World:
+  """What this module's functions of the same names do for one server."""
+
+  files: Callable[[dict[str, Any]], dict[str, bytes]]
+  state: Callable[[dict[str, Any]], str | None]
+  read: Callable[[str], str | None]
+
+
+_WORLDS = {
+    'shop': _World(_shop_files, _shop_state, _read_shop),
+    'git': _World(_git_files, _git_state, _read_git),
+    'time': _World(_time_files, lambda setup: _render_clock(setup['clock']), _read_clock),
+    'filesystem': _World(npm_worlds.files, npm_worlds.state, npm_worlds.read_files),
+    'memory': _World(npm_worlds.files, npm_worlds.state, npm_worlds.read_graph),
+    'everything': _World(lambda setup: {}, lambda setup: None, lambda folder: None),
+}

@@ -63,12 +63,15 @@ class Family:
     held_out: True where all of its tasks are for test.
     requires: programs, and paths of data files, without which its tasks cannot be run; the family
       is then left out.
+    optional: True where a series of tasks has no places for the family when it is left out, so that
+      those who never install what it requires get the series that they always got.
   """
 
   name: str
   make: Callable[[int, random.Random], Recipe]
   held_out: bool = False
   requires: tuple[str, ...] = ()
+  optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +129,11 @@ def families(domain: str, split: str | None = None) -> list[str]:
 
 
 def _names(domain: str, split: str | None) -> list[str]:
-  """`families`, those included whose programs are missing here."""
+  """`families`, those included whose programs are missing here, unless they are optional."""
+  missing = _missing(domain)
   return [f.name for f in _families(domain).values()
-          if split in (None, 'test') or not f.held_out]
+          if (split in (None, 'test') or not f.held_out)
+          and not (f.optional and f.name in missing)]
 
 
 def held_out(domain: str) -> list[str]:
@@ -138,9 +143,17 @@ def held_out(domain: str) -> list[str]:
 
 def split_of(domain: str, family: str, seed: int) -> str:
   """The split of a task: 'test' for a held-out family, else by the last digit of its seed."""
-  if _family(domain, family).held_out:
-    return 'test'
+  return 'test' if _family(domain, family).held_out else seed_split(seed)
+
+
+def seed_split(seed: int) -> str:
+  """The split that a seed stands for in a family that is not held out."""
   return next(split for split, digits in _SPLIT_DIGITS.items() if seed % 10 in digits)
+
+
+def seed_pool(seed: int) -> str:
+  """The training stage that a seed of split train stands for."""
+  return next(pool for pool, digits in _POOL_DIGITS.items() if seed // 10 % 10 in digits)
 
 
 def stage_pool(task: Task) -> str:
@@ -151,7 +164,7 @@ def stage_pool(task: Task) -> str:
   """
   if task.split != 'train':
     raise RegistryError(f'{task.id} is a {task.split} task; only train tasks have a stage')
-  return next(pool for pool, digits in _POOL_DIGITS.items() if task.seed // 10 % 10 in digits)
+  return seed_pool(task.seed)
 
 
 def make_task(domain: str, family: str, seed: int) -> Task:
@@ -178,7 +191,8 @@ def task_at(
   """Task number `index` of an endless series: round-robin over families, no task seed twice.
 
   Where a family's programs are missing, a task of another family stands in its places: all other
-  tasks are the same on every machine.
+  tasks are the same on every machine. Of an optional family there are no places then; the others'
+  tasks come closer together, and are the same ones.
 
   Args:
     domain: which domain.
@@ -253,8 +267,9 @@ def _missing(domain: str) -> frozenset[str]:
     missing = [name for name in family.requires
                if shutil.which(name) is None and not os.path.isfile(name)]
     if missing:
-      logging.warning('family %s of %s is left out: %s not found',
-                      family.name, domain, ', '.join(missing))
+      level = logging.INFO if family.optional else logging.WARNING
+      logging.log(level, 'family %s of %s is left out: %s not found',
+                  family.name, domain, ', '.join(missing))
       found.add(family.name)
   return frozenset(found)
 

@@ -5,7 +5,8 @@ AF_VSOCK sockets reach the machine's hypervisor from any network namespace; Syst
 message queues outlive the process that made them, and so its episode; they and memfds are memory
 that no rlimit counts; the kernel's key rings and log belong to the host; prlimit and the calls of
 the scheduler change other processes of the same user, the next episode's shell among them; io_uring
-does work that no filter sees. Refused calls fail with EPERM, as for anybody without permission.
+does work that no filter sees; new namespaces would bring a process rights of its own in them.
+Refused calls fail with EPERM, as for anybody without permission.
 
 The filter is a classic BPF program over `struct seccomp_data` (seccomp(2)).
 """
@@ -25,7 +26,12 @@ _REFUSED = {
     'add_key': (248, 217), 'request_key': (249, 218), 'keyctl': (250, 219),
     'syslog': (103, 116), 'bpf': (321, 280), 'perf_event_open': (298, 241),
     'userfaultfd': (323, 282), 'io_uring_setup': (425, 425), 'ptrace': (101, 117),
-    'process_vm_readv': (310, 270), 'process_vm_writev': (311, 271), 'pidfd_getfd': (438, 438)}
+    'process_vm_readv': (310, 270), 'process_vm_writev': (311, 271), 'pidfd_getfd': (438, 438),
+    'unshare': (272, 97), 'setns': (308, 268)}
+# A new process may share what it likes, but make no namespace. Where the flags of clone3 are no
+# filter sees: it is as on a kernel without it, and programs take clone.
+_CLONE, _CLONE3 = (56, 220), (435, 435)
+_NEW_NAMESPACE = 0x7E020000  # any CLONE_NEW*
 # Calls allowed where each argument has one of its values: name -> (numbers, argument -> values,
 # error). A process id of 0 is the caller; AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK are families
 # that every network namespace has to itself.
@@ -41,7 +47,7 @@ _RESTRICTED = {
     'socket': ((41, 198), _FAMILIES, errno.EAFNOSUPPORT),
     'socketpair': ((53, 199), _FAMILIES, errno.EAFNOSUPPORT)}
 
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW = 0x7FFF0000
 _ERROR = 0x00050000  # and the number of the error
@@ -68,6 +74,9 @@ def program(machine: str | None = None) -> bytes:
   refuse = _instruction(_RETURN, _ERROR | errno.EPERM)
   for numbers in _REFUSED.values():
     code += [_instruction(_EQUAL, numbers[column], 0, 1), refuse]
+  code += [_instruction(_EQUAL, _CLONE3[column], 0, 1), unknown]
+  code += [_instruction(_EQUAL, _CLONE[column], 0, 4), _instruction(_LOAD, _ARGUMENTS),
+           _instruction(_ANY_BIT, _NEW_NAMESPACE, 0, 1), refuse, _instruction(_RETURN, _ALLOW)]
   for numbers, allowed, error in _RESTRICTED.values():
     code += _restricted(numbers[column], allowed, error)
   return b''.join([*code, _instruction(_RETURN, _ALLOW)])

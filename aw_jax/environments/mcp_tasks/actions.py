@@ -1,12 +1,13 @@
 """Tool calls a person might try, over the ids and files at hand: for exploring and for noise."""
 
-import json
 import random
 import re
-from collections.abc import Callable
 
-from aw_jax.environments.experts import Actions
+from aw_jax.environments import benchmark_servers
+from aw_jax.environments.call_mistakes import CallActions
+from aw_jax.environments.experts import Commands, draw
 from aw_jax.environments.mcp import call_text
+from aw_jax.environments.mcp_tasks import benchmarks, npm_actions
 from aw_jax.environments.mcp_tasks.clock import ZONES
 from aw_jax.environments.mcp_tasks.git import BRANCHES, FILES, VERBS, call
 from aw_jax.environments.mcp_tasks.shop import CITIES, FIRST_NAMES, LAST_NAMES
@@ -14,7 +15,6 @@ from aw_jax.trajectories import Task
 
 _FILE_HEADER = re.compile(r'== (\w+\.txt)\b.*')
 _TABLES = ('customers', 'products', 'orders')
-Commands = tuple[tuple[int, Callable[[], str]], ...]  # (weight, maker of a call)
 
 
 class _View:
@@ -141,61 +141,30 @@ def _time(view: _View) -> tuple[Commands, Commands]:
 
 def _commands(task: Task, state: str | None, rng: random.Random) -> tuple[Commands, Commands]:
   makers = {'shop': _shop, 'git': _git, 'time': _time}
-  return makers[task.setup['server']](_View(state, task.initial_state, rng))
+  server = task.setup['server']
+  if server in makers:
+    return makers[server](_View(state, task.initial_state, rng))
+  if server in benchmark_servers.SERVERS:
+    return benchmarks.commands(task, state, rng)
+  return npm_actions.commands(server, state, rng)
 
 
-def _draw(commands: Commands, rng: random.Random) -> str:
-  weights, makers = zip(*commands, strict=True)
-  return rng.choices(makers, weights)[0]()
-
-
-class McpActions(Actions):
+class McpActions(CallActions):
   """Exploring and mistakes with the tools of a task's server."""
 
   def explore(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A call that changes nothing, over what is at hand."""
-    return _draw(_commands(task, state, rng)[0], rng)
+    return draw(_commands(task, state, rng)[0], rng)
 
   def wander(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A call of any kind over what is at hand, changing it about every second time."""
-    return _draw(rng.choice(_commands(task, state, rng)), rng)
+    return draw(rng.choice(_commands(task, state, rng)), rng)
 
   def change(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A call that writes, where the server has any."""
-    return _draw(_commands(task, state, rng)[1], rng)
+    return draw(_commands(task, state, rng)[1], rng)
 
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any call, each tool equally likely."""
     reading, writing = _commands(task, task.initial_state, rng)
     return rng.choice(reading + writing)[1]()
-
-  def mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
-    """`action` with an argument of another call, or none, or with another tool."""
-    try:
-      call = json.loads(action)
-    except ValueError:
-      return self.explore(task, state, rng)
-    name, arguments = call['name'], call['arguments']
-    other = json.loads(self.wander(task, state, rng))
-    keys = [key for key in arguments if key != 'repo_path']
-    kind = rng.choices(('argument', 'missing', 'tool'), (80, 10, 10))[0]
-    if kind == 'tool' or not keys:
-      return json.dumps({'name': other['name'], 'arguments': arguments})
-    key = rng.choice(keys)
-    if kind == 'missing':
-      del arguments[key]
-    else:
-      arguments[key] = self._another(key, arguments[key], task, state, rng)
-    return json.dumps({'name': name, 'arguments': arguments})
-
-  def _another(self, key: str, value, task: Task, state: str | None, rng: random.Random):
-    """Another value of an argument, as other calls would have it."""
-    for _ in range(60):
-      found = json.loads(self.wander(task, state, rng))['arguments'].get(key, value)
-      if found != value:
-        return found
-    return value + 1 if isinstance(value, int) else value
-
-  def typo(self, action: str, rng: random.Random) -> str:
-    """`action` with two letters exchanged, one left out, or cut off."""
-    return action[:-rng.randint(1, 2)] if rng.random() < 0.25 else super().typo(action, rng)

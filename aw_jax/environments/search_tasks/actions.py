@@ -1,13 +1,12 @@
 """Requests a person might make, about a few documents of the task's collection: for exploring."""
 
 import functools
-import json
 import random
 import re
 from collections.abc import Callable
 
 from aw_jax.environments import search_sources
-from aw_jax.environments.experts import Actions
+from aw_jax.environments.call_mistakes import CallActions
 from aw_jax.environments.mcp import call_text
 from aw_jax.environments.search_sources import Document
 from aw_jax.environments.servers.search import MOST_RESULTS, parts
@@ -17,7 +16,7 @@ _WORD = re.compile(r'[^\W_]{3,}')
 _AT_HAND = 4  # documents of a library that an episode is about, besides those of the same sites
 
 
-class SearchActions(Actions):
+class SearchActions(CallActions):
   """Searching, opening and finding. Nothing changes a collection: every action only looks."""
 
   def explore(self, task: Task, state: str | None, rng: random.Random) -> str:
@@ -36,36 +35,6 @@ class SearchActions(Actions):
   def anything(self, task: Task, rng: random.Random) -> str:
     """Any request, each tool equally likely."""
     return rng.choice(_MAKERS)(_at_hand(task), rng)
-
-  def mistake(self, action: str, task: Task, state: str | None, rng: random.Random) -> str:
-    """`action` with an argument of another request, or none, or with another tool."""
-    try:
-      call = json.loads(action)
-    except ValueError:
-      return self.explore(task, state, rng)
-    name, arguments = call['name'], call['arguments']
-    other = json.loads(self.explore(task, state, rng))
-    kind = rng.choices(('argument', 'missing', 'tool'), (80, 10, 10))[0]
-    key = rng.choice(sorted(arguments))
-    if kind == 'tool':
-      name = other['name']
-    elif kind == 'missing':
-      del arguments[key]
-    else:
-      arguments[key] = self._another(key, arguments[key], task, state, rng)
-    return call_text(name, **arguments)
-
-  def _another(self, key: str, value, task: Task, state: str | None, rng: random.Random):
-    """Another value of an argument, as other requests would have it."""
-    for _ in range(30):
-      found = json.loads(self.explore(task, state, rng))['arguments'].get(key, value)
-      if found != value:
-        return found
-    return value + 1 if isinstance(value, int) else value
-
-  def typo(self, action: str, rng: random.Random) -> str:
-    """`action` with two letters exchanged, one left out, or cut off."""
-    return action[:-rng.randint(1, 2)] if rng.random() < 0.2 else super().typo(action, rng)
 
 
 def _at_hand(task: Task) -> list[Document]:

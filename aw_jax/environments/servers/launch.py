@@ -1,30 +1,17 @@
-"""The first process in the sandbox of an MCP server: sets limits, drops root, becomes the server.
+"""Becomes an MCP server that is written in Python.
 
-Run as a script inside bubblewrap (mcp_client.py), never imported. Its one argument is JSON:
-'server' ('shop', 'search', 'git' or 'time'), 'limits' (name of an RLIMIT_ -> value), 'uid' (to drop
-to, 0 to stay), 'world' (the directory of the episode's state).
+Run as a script inside bubblewrap (mcp_servers.py), never imported. Its arguments are the server
+('shop', 'search', 'git' or 'time') and the directory of the episode's state.
 """
 
 import datetime
 import importlib
-import json
 import logging
 import os
-import resource
 import runpy
 import sys
 
 _STATES = {'shop': 'shop.db', 'search': 'collection.json'}  # server of ours -> the file it works on
-
-
-def _confine(limits, uid):
-  for name, value in limits.items():
-    resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (value, value))
-  if uid:
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-  os.umask(0o022)
 
 
 def _run_module(name, *arguments):
@@ -49,17 +36,14 @@ def _run_time(world):
 
 
 def main():
-  """Becomes the server that the argument names; ends when its stdin closes."""
-  settings = json.loads(sys.argv[1])
-  _confine(settings['limits'], settings['uid'])
+  """Becomes the server that the first argument names; ends when its stdin closes."""
+  name, world = sys.argv[1:]
   logging.disable(logging.WARNING)
-  world = settings['world']
-  if settings['server'] == 'time':
+  if name == 'time':
     _run_time(world)
-  elif settings['server'] == 'git':
+  elif name == 'git':
     _run_module('mcp_server_git', '--repository', '/repo')
   else:
-    name = settings['server']
     sys.argv = [name, os.path.join(world, _STATES[name])]
     runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), f'{name}.py'),
                    run_name='__main__')

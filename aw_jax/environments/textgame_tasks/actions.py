@@ -2,10 +2,9 @@
 
 import random
 import re
-from collections.abc import Callable
 
 from aw_jax.environments import game_host
-from aw_jax.environments.experts import Actions
+from aw_jax.environments.experts import Actions, Commands, draw
 from aw_jax.trajectories import SUBMIT, Task
 
 _DIRECTIONS = ('north', 'south', 'east', 'west')
@@ -18,7 +17,6 @@ _NOUN = re.compile(
     r'\b(?:[Aa]n?|[Tt]he|substance called)[ ]((?!substance called|door|room\b)[a-z0-9][\w-]*'
     r'(?: (?!that\b|on\b|and\b|in\b|of\b|which\b|is\b|has\b|to\b|you\b|room\b)[\w-]+){0,3})')
 _ROOM = re.compile(r'(?:[Dd]oor to the|(?:North|South|East|West) you see (?:the|a)) ([a-z ]+?)[ .]')
-_Commands = tuple[tuple[int, Callable[[], str]], ...]  # (weight, maker of a command)
 
 
 class _View:
@@ -91,7 +89,7 @@ def _nouns_of_plan(task: Task) -> list[str]:
   return sorted(found)
 
 
-def _textworld(view: _View) -> tuple[_Commands, _Commands]:
+def _textworld(view: _View) -> tuple[Commands, Commands]:
   """Commands that look, and commands that act."""
   looking = ((3, lambda: 'look'), (3, lambda: 'inventory'),
              (4, lambda: f'examine {view.thing()}'))
@@ -109,7 +107,7 @@ def _textworld(view: _View) -> tuple[_Commands, _Commands]:
   return looking, acting
 
 
-def _express(view: _View) -> tuple[_Commands, _Commands]:
+def _express(view: _View) -> tuple[Commands, Commands]:
   """Commands that look, and commands that act; mostly among those that the state lists."""
   listed = [command for command in view.possible if command.split()[0] in _LOOKING]
   others = [command for command in view.possible if command.split()[0] not in _LOOKING]
@@ -120,7 +118,7 @@ def _express(view: _View) -> tuple[_Commands, _Commands]:
   return looking, acting
 
 
-def _scienceworld(view: _View) -> tuple[_Commands, _Commands]:
+def _scienceworld(view: _View) -> tuple[Commands, Commands]:
   """Commands that look, and commands that act."""
   looking = ((4, lambda: 'look around'), (2, lambda: 'inventory'), (1, lambda: 'task'),
              (4, lambda: f'look at {view.thing()}'), (2, lambda: f'look in {view.other()}'),
@@ -136,15 +134,10 @@ def _scienceworld(view: _View) -> tuple[_Commands, _Commands]:
   return looking, acting
 
 
-def _commands(task: Task, state: str | None, rng: random.Random) -> tuple[_Commands, _Commands]:
+def _commands(task: Task, state: str | None, rng: random.Random) -> tuple[Commands, Commands]:
   view = _View(task, state, rng)
   makers = {'textworld': _textworld, 'express': _express, 'scienceworld': _scienceworld}
   return makers[task.setup['engine']](view)
-
-
-def _draw(commands: _Commands, rng: random.Random) -> str:
-  weights, makers = zip(*commands, strict=True)
-  return rng.choices(makers, weights)[0]()
 
 
 class TextGameActions(Actions):
@@ -152,15 +145,15 @@ class TextGameActions(Actions):
 
   def explore(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that looks."""
-    return _draw(_commands(task, state, rng)[0], rng)
+    return draw(_commands(task, state, rng)[0], rng)
 
   def wander(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command over what is at hand, two of three of them to do something."""
-    return _draw(_commands(task, state, rng)[rng.random() < 0.67], rng)
+    return draw(_commands(task, state, rng)[rng.random() < 0.67], rng)
 
   def change(self, task: Task, state: str | None, rng: random.Random) -> str:
     """A command that does something."""
-    return _draw(_commands(task, state, rng)[1], rng)
+    return draw(_commands(task, state, rng)[1], rng)
 
   def survey(self, task: Task, state: str | None, rng: random.Random) -> str:
     """The room, or the inventory."""

@@ -48,6 +48,66 @@ _TIME = (
     Tool('convert_time', 'Move a time of day from one zone to another.',
          (('source_timezone', 'string'), ('time', 'string'), ('target_timezone', 'string'))),
 )
+_PATH = ('path', 'string')
+_FILESYSTEM = (
+    Tool('read_file', 'The same as read_text_file.',
+         (_PATH, ('tail?', 'number'), ('head?', 'number'))),
+    Tool('read_text_file', 'Read a file, or its first or last lines.',
+         (_PATH, ('tail?', 'number'), ('head?', 'number'))),
+    Tool('read_media_file', 'Read an image or a sound.', (_PATH,)),
+    Tool('read_multiple_files', 'Read several files, each after its path.', (('paths', 'array'),)),
+    Tool('write_file', 'Make a file, or replace all of its text.', (_PATH, ('content', 'string'))),
+    Tool('edit_file', 'Replace pieces of text in a file; shows the difference.',
+         (_PATH, ('edits', 'array'), ('dryRun?', 'boolean'))),
+    Tool('create_directory', 'Make a folder, and those above it.', (_PATH,)),
+    Tool('list_directory', 'List a folder.', (_PATH,)),
+    Tool('list_directory_with_sizes', 'List a folder with the sizes of files.',
+         (_PATH, ('sortBy?', '"name" | "size"'))),
+    Tool('directory_tree', 'Show a folder and all below it as JSON.',
+         (_PATH, ('excludePatterns?', 'array'))),
+    Tool('move_file', 'Move or rename a file or folder; never onto another.',
+         (('source', 'string'), ('destination', 'string'))),
+    Tool('search_files', 'Find paths below a folder by a glob pattern.',
+         (_PATH, ('pattern', 'string'), ('excludePatterns?', 'array'))),
+    Tool('get_file_info', 'Tell size, times, kind and permissions.', (_PATH,)),
+    Tool('list_allowed_directories', 'Tell which folders can be used.'),
+)
+_MEMORY = (
+    Tool('create_entities', 'Add entities: name, entityType, observations.',
+         (('entities', 'array'),)),
+    Tool('create_relations', 'Add relations: from, to, relationType.', (('relations', 'array'),)),
+    Tool('add_observations', 'Add notes: entityName, contents.', (('observations', 'array'),)),
+    Tool('delete_entities', 'Remove entities and their relations.', (('entityNames', 'array'),)),
+    Tool('delete_observations', 'Remove notes: entityName, observations.',
+         (('deletions', 'array'),)),
+    Tool('delete_relations', 'Remove relations.', (('relations', 'array'),)),
+    Tool('read_graph', 'Show everything.'),
+    Tool('search_nodes', 'Find entities by name, type or note, and their relations.',
+         (('query', 'string'),)),
+    Tool('open_nodes', 'Show entities by name, and their relations.', (('names', 'array'),)),
+)
+_EVERYTHING = (
+    Tool('echo', 'Say the message again.', (('message', 'string'),)),
+    Tool('get-annotated-message', 'Give a message of a type.',
+         (('messageType', '"error" | "success" | "debug"'), ('includeImage?', 'boolean'))),
+    Tool('get-env', 'Show the environment variables.'),
+    Tool('get-resource-links', 'Give links to resources, up to ten.', (('count?', 'number'),)),
+    Tool('get-resource-reference', 'Give a resource by its number.',
+         (('resourceType?', '"Text" | "Blob"'), ('resourceId?', 'number'))),
+    Tool('get-structured-content', 'Tell the weather of a city.',
+         (('location', '"New York" | "Chicago" | "Los Angeles"'),)),
+    Tool('get-sum', 'Add two numbers.', (('a', 'number'), ('b', 'number'))),
+    Tool('get-tiny-image', 'Give a small image.'),
+    Tool('gzip-file-as-resource', 'Compress data behind an address.',
+         (('name?', 'string'), ('data?', 'string'),
+          ('outputType?', '"resourceLink" | "resource"'))),
+    Tool('toggle-simulated-logging', 'Start or stop log messages.'),
+    Tool('toggle-subscriber-updates', 'Start or stop messages about resources.'),
+    Tool('trigger-long-running-operation', 'Take a while.',
+         (('duration?', 'number'), ('steps?', 'number'))),
+    Tool('simulate-research-query', 'Not to be called but as a task.',
+         (('topic', 'string'), ('ambiguous?', 'boolean'))),
+)
 
 FACTS = Facts(
     world='tool servers',
@@ -70,7 +130,11 @@ FACTS = Facts(
         'Of a database each table has a line with its name and columns, then a line for each row.',
         'Of a repository come the branch, the logs, and after == each file with its status; a text '
         'that differs in the index, at HEAD or on another branch comes again under that name.',
-        'Of a clock the present moment is given, in UTC.'),
+        'Of a clock the present moment is given, in UTC.',
+        'Of a file system, after == each file with its text, and empty folders; of a graph, a line '
+        'for each entity with its notes, and for each relation.',
+        'Of a service, each record that matters has a line of JSON after its table and name; a '
+        'line that begins with changed tells a value that is no longer as it was at first.'),
     rules=(
         'A call that reads changes nothing, and the same call gives the same answer until '
         'something is written.',
@@ -85,6 +149,7 @@ FACTS = Facts(
         'A tool that is not there is answered with an error that repeats its name.'),
     runtime=(
         'Hashes of new commits cannot be known: give seven hexadecimal digits.',
+        'Times of files are those of the making of the world: give any present date.',
         'The clock stands still during an episode.'),
     demonstration=(
         ('{"name": "get_product", "arguments": {"product_id": 41}}',
@@ -98,4 +163,5 @@ FACTS = Facts(
     demonstration_state=(
         'customers: id name city\n3 Ada Bell Oslo\nproducts: id name price stock\n41 lamp 12 5\n'
         'orders: id customer product quantity total status\n101 3 41 1 12 shipped'),
-    toolsets={'shop': _SHOP, 'git': _GIT, 'time': _TIME})
+    toolsets={'shop': _SHOP, 'git': _GIT, 'time': _TIME, 'filesystem': _FILESYSTEM,
+              'memory': _MEMORY, 'everything': _EVERYTHING})
