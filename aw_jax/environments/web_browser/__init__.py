@@ -1,1 +1,1 @@
-"""What runs inside the sandbox of the web domain: Chromium, what drives it, what serves its pages."""
+"""What runs inside the sandbox of the web domain: Chromium, and what drives and serves it."""

@@ -7,12 +7,13 @@ and animations run, so that what a page shows is a function of the actions alone
 import os
 import urllib.parse
 
-from aw_jax.environments.web_browser import sites, tree
-from aw_jax.environments.web_browser.worlds import WORLDS
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
-_START = 1_700_000_000_000  # ms since 1970: when every episode begins
+from aw_jax.environments.web_browser import sites, tree
+from aw_jax.environments.web_browser.worlds import WORLDS
+
+_START = 1_700_000_000  # seconds since 1970: when every episode begins
 _STEP_MS = 1000
 _VIEW = {'width': 1000, 'height': 700}
 _FLAGS = (
@@ -174,11 +175,11 @@ class _Actions:
     handle.select_option(index=places)
 
   def drag_and_drop(self, from_bid, to_bid):
-    start, end = self._session.find(from_bid, 'reach'), self._session.find(to_bid)
-    start = self._session.find(from_bid)
+    start, end = (self._session.find(bid, 'reach') for bid in (from_bid, to_bid))
+    beyond = 3 if end['y'] > start['y'] else -3  # a list makes room once its middle is passed
     self._page.mouse.move(start['x'], start['y'])
     self._page.mouse.down()
-    self._page.mouse.move(end['x'], end['y'], steps=10)
+    self._page.mouse.move(end['x'], end['y'] + beyond, steps=10)
     self._page.mouse.up()
 
   def keyboard_press(self, key):

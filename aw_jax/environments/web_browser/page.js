@@ -7,6 +7,7 @@
   const CLICKS = new Set(['click', 'mousedown', 'mouseup', 'pointerdown', 'dblclick']);
   const TRANSPARENT = new Set(['', 'generic', 'none', 'presentation', 'paragraph', 'LabelText',
     'emphasis', 'strong', 'superscript', 'subscript', 'section', 'rowgroup', 'code', 'time']);
+  const LABELLED = new Set(['checkbox', 'radio', 'switch']);
   const UNSEEN = new Set(['SCRIPT', 'STYLE', 'TEMPLATE', 'NOSCRIPT', 'HEAD', 'LINK', 'META',
     'CANVAS']);
   const SHAPES = new Set(['circle', 'ellipse', 'rect', 'polygon', 'line', 'path']);
@@ -32,6 +33,13 @@
     return (box.width > 0 && box.height > 0) || element.childElementCount > 0;
   }
 
+  function roleOf(element, visible) {
+    if (isShape(element)) return element.localName;
+    if (!visible) return element.getAttribute('role') || 'generic';
+    const role = element.computedRole;
+    return isTyped(element) && TRANSPARENT.has(role) ? 'textbox' : role;
+  }
+
   function isActive(element) {
     return listening.has(element) || element.onclick || element.onmousedown ||
       element.draggable && element.localName !== 'img' && element.localName !== 'a' ||
@@ -53,6 +61,18 @@
     return element.getAttribute('aria-valuetext') || element.getAttribute('aria-valuenow') || '';
   }
 
+  // What tells apart what has no name: its class or id in the page, its colour.
+  function looksOf(element) {
+    const looks = [], colour = getComputedStyle(element).backgroundColor.match(/[\d.]+/g) || [];
+    if (element.classList.length) looks.push(`class=${JSON.stringify(element.classList[0])}`);
+    else if (element.id) looks.push(`id=${JSON.stringify(element.id)}`);
+    if (colour.length === 3 && !element.firstElementChild && element.tabIndex < 0) {
+      const hex = colour.map((part) => Number(part).toString(16).padStart(2, '0'));
+      looks.push(`color="#${hex.join('')}"`);
+    }
+    return looks;
+  }
+
   function statesOf(element, role, named, all) {
     const states = [];
     const is = (name) => element.getAttribute(name) === 'true';
@@ -65,14 +85,13 @@
     const expanded = element.getAttribute('aria-expanded');
     if (expanded !== null) states.push(expanded === 'true' ? 'expanded' : 'collapsed');
     if (element.localName === 'details') states.push(element.open ? 'expanded' : 'collapsed');
+    if (element.localName === 'textarea') states.push('multiline');
     if (element.required) states.push('required');
     if (element.readOnly) states.push('readonly');
     if (isDisabled(element)) states.push('disabled');
     if (element === document.activeElement && element !== document.body) states.push('focused');
     if (TRANSPARENT.has(role) || isShape(element)) states.push('clickable');
-    if (!named && element.classList.length) {
-      states.push(`class=${JSON.stringify(element.classList[0])}`);
-    }
+    if (!named) states.push(...looksOf(element));
     if (all && element.localName === 'a' && element.getAttribute('href')) {
       states.push(`href=${JSON.stringify(element.getAttribute('href'))}`);
     }
@@ -95,8 +114,10 @@
 
     function flush() {
       const text = plain(run);
-      if (text) nodes.push([runDepth, 0, 'text', text, '', []]);
       run = '';
+      const before = nodes.at(-1);  // the label of a box may stand behind it
+      if (!text || (text === before[3] && LABELLED.has(before[2]))) return;
+      nodes.push([runDepth, 0, 'text', text, '', []]);
     }
 
     function options(select, depth) {
@@ -112,8 +133,7 @@
       if (UNSEEN.has(element.tagName) || (leave && element.matches(leave))) return;
       const visible = shown && isVisible(element);
       if (!visible && !all) return;
-      const role = isShape(element) ? element.localName : visible ? element.computedRole :
-        (element.getAttribute('role') || 'generic');
+      const role = roleOf(element, visible);
       const inline = getComputedStyle(element).display.startsWith('inline');
       const active = visible && element !== document.body && isActive(element);
       const shownNode = !TRANSPARENT.has(role) || active ||
@@ -122,9 +142,8 @@
         flush();
         const whole = plain(element.textContent);
         let name = plain(element.computedName);
-        if (!name && (active || !visible) && !element.querySelector('*')) name = whole;
+        if (!name && !element.firstElementChild && !isTyped(element)) name = whole;
         if (isShape(element)) {
-          const box = element.getBBox();
           name = element.getAttribute('fill') || element.style.fill || '';
         }
         const states = visible ? statesOf(element, role, name || element.textContent.trim() || isTyped(element), all) :
@@ -170,19 +189,23 @@
     element.scrollIntoView({block: 'nearest', inline: 'nearest', behavior: 'instant'});
     const box = Array.from(element.getClientRects()).find((r) => r.width && r.height) ||
       element.getBoundingClientRect();
-    return {x: box.x + box.width / 2, y: box.y + box.height / 2, typed: isTyped(element),
+    return {...at(box, 1 / 2, 1 / 2), box, typed: isTyped(element),
       list: element.localName === 'select', checked: Boolean(element.checked)};
   }
 
-  // `find`, where a click would hit the element itself.
+  const at = (box, across, down) => ({x: box.x + box.width * across, y: box.y + box.height * down});
+
+  // `find`, at a point where a click hits the element itself: its middle, else one nearer a corner.
   function reach(number) {
     const found = find(number);
     if (found.error) return found;
-    const element = elements.get(number), hit = document.elementFromPoint(found.x, found.y);
-    if (!hit) return {error: `element ${number} is outside the window`};
-    const label = hit.closest('label');
-    if (element.contains(hit) || hit.contains(element) || (label && label.control === element)) {
-      return found;
+    const element = elements.get(number);
+    for (const [across, down] of [[.5, .5], [.2, .2], [.8, .2], [.2, .8], [.8, .8]]) {
+      const point = at(found.box, across, down);
+      const hit = document.elementFromPoint(point.x, point.y);
+      const label = hit && hit.closest('label');
+      if (hit && (element.contains(hit) || hit.contains(element) ||
+          (label && label.control === element))) return {...found, ...point};
     }
     return {error: `element ${number} is covered by another one`};
   }

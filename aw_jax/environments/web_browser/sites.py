@@ -9,6 +9,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
   """Files alone: no listing of folders, nothing written anywhere."""
 
   protocol_version = 'HTTP/1.1'
+  extensions_map = {
+      **http.server.SimpleHTTPRequestHandler.extensions_map,
+      '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8'}
 
   def list_directory(self, path):
     self.send_error(404)
@@ -26,7 +29,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def serve(roots):
-  """Begins to serve {host: folder}; returns the rules by which Chromium finds these and no other."""
+  """Begins to serve {host: folder}; returns the rules by which Chromium finds no other host."""
   rules = []
   for host, folder in roots.items():
     handler = functools.partial(_Handler, directory=folder)

@@ -11,6 +11,7 @@ A line is a node: its number where it can be acted on, its role, its name, its v
 import json
 
 MAX_NAME_CHARACTERS = 300
+MAX_VALUE_CHARACTERS = 1500
 MAX_NODES = 250
 
 
@@ -25,12 +26,12 @@ def render(nodes):
 def _line(depth, number, role, name, value, states):
   line = '  ' * depth + (f'[{number}] ' if number else '') + role
   if name:
-    line += f' {_quoted(name)}'
+    line += f' {_quoted(name, MAX_NAME_CHARACTERS)}'
   if value:
-    line += f' value={_quoted(value)}'
+    line += f' value={_quoted(value, MAX_VALUE_CHARACTERS)}'
   return ', '.join((line, *states))
 
 
-def _quoted(text):
-  cut = text if len(text) <= MAX_NAME_CHARACTERS else text[:MAX_NAME_CHARACTERS - 1] + '…'
+def _quoted(text, most):
+  cut = text if len(text) <= most else text[:most - 1] + '…'
   return json.dumps(cut, ensure_ascii=False)

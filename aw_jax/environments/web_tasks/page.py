@@ -61,6 +61,13 @@ class Page:
       held.append(other)
     return held
 
+  def holder(self, node: Node) -> Node:
+    """A node, or what holds it where it has no number."""
+    while not node.number:
+      node = next(other for other in reversed(self.nodes[:node.place])
+                  if other.depth < node.depth)
+    return node
+
   def texts(self, within: Node | None = None) -> list[str]:
     """The text lines, of a node or of all."""
     nodes = self.nodes if within is None else self.inside(within)
