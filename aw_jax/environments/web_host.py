@@ -15,7 +15,7 @@ import shutil
 import sys
 from typing import Any
 
-from aw_jax.environments import bubblewrap, workers
+from aw_jax.environments import bubblewrap, web_sites, workers
 from aw_jax.environments.base import MissingProgramError
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -83,11 +83,13 @@ def _command(limits: Limits) -> list[str]:
   uid = 200_000 + os.getpid() if os.geteuid() == 0 else 0
   packages = os.path.dirname(os.path.dirname(importlib.util.find_spec('playwright').origin))
   pages = os.path.join(os.path.dirname(importlib.util.find_spec('miniwob').origin), 'html')
-  roots = {'miniwob.test': '/opt/sites/miniwob'}
+  folders = {'miniwob': pages, **{name: site.folder for name, site in web_sites.SITES.items()
+                                  if os.path.exists(site.path)}}
   binds = {folder: folder for folder in bubblewrap.python_folders([packages])}
   binds |= {f'/opt/web/aw_jax/environments/{name}': os.path.join(_HERE, name)
             for name in ('answering.py', 'web_browser')}
-  binds |= {'/etc/fonts': '/etc/fonts', '/opt/sites/miniwob': pages}
+  binds |= {'/etc/fonts': '/etc/fonts'}
+  binds |= {f'/opt/sites/{name}': folder for name, folder in folders.items()}
   variables = {
       'HOME': '/tmp', 'PATH': '/usr/bin:/bin', 'TZ': 'UTC', 'LC_ALL': 'C.UTF-8',
       'PYTHONHASHSEED': '0', 'PYTHONDONTWRITEBYTECODE': '1',
@@ -95,7 +97,7 @@ def _command(limits: Limits) -> list[str]:
   command = bubblewrap.arguments(uid, limits.disk_bytes, binds, variables)
   settings = {
       'program': _DEBIAN if os.path.exists(_DEBIAN) else os.path.realpath(shutil.which('chromium')),
-      'roots': roots, 'uid': uid,
+      'roots': {f'{name}.test': f'/opt/sites/{name}' for name in folders}, 'uid': uid,
       'limits': {'DATA': limits.data_bytes, 'NPROC': limits.processes,
                  'FSIZE': limits.disk_bytes, 'CORE': 0, 'NOFILE': 4096}}
   return [*command, '--remount-ro', '/', '--chdir', '/tmp', '--', sys.executable, '-P', '-B',

@@ -113,8 +113,19 @@ class _Actions:
   def __init__(self, session):
     self._session, self._page = session, session.page
 
-  def _click(self, bid, button, modifiers, count):
+  def _point(self, bid):
+    """Moves the mouse to an element; what it looks like under the mouse may have to load."""
     place = self._session.find(bid, 'reach')
+    self._page.mouse.move(place['x'], place['y'])
+    for _ in range(50):
+      try:
+        return self._session.find(bid, 'reach')
+      except RefusedError:
+        self._page.wait_for_timeout(10)
+    return place
+
+  def _click(self, bid, button, modifiers, count):
+    place = self._point(bid)
     for key in modifiers:
       self._page.keyboard.down(key)
     self._page.mouse.click(place['x'], place['y'], button=button, click_count=count)
@@ -128,8 +139,7 @@ class _Actions:
     self._click(bid, button, modifiers, 2)
 
   def hover(self, bid):
-    place = self._session.find(bid, 'reach')
-    self._page.mouse.move(place['x'], place['y'])
+    self._point(bid)
 
   def focus(self, bid):
     self._session.find(bid)

@@ -131,6 +131,7 @@
 
     function walk(element, depth, covered, shown) {
       if (UNSEEN.has(element.tagName) || (leave && element.matches(leave))) return;
+      if (element.localName === 'svg' && element.closest('button, a')) return;  // an icon
       const visible = shown && isVisible(element);
       if (!visible && !all) return;
       const role = roleOf(element, visible);
@@ -177,6 +178,11 @@
       [`url=${JSON.stringify(location.href)}`]]);
     if (document.body) walk(document.body, 1, false, true);
     flush();
+    if (all && location.protocol === 'http:') {
+      for (const key of Object.keys(localStorage).sort()) {
+        nodes.push([1, 0, 'storage', key, localStorage.getItem(key), []]);
+      }
+    }
     return {nodes, last: count.last};
   }
 

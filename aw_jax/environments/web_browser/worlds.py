@@ -26,7 +26,7 @@ window.addEventListener('load', () => setTimeout(() => {
 """
 _STORED = """
 (() => {
-  if (sessionStorage.getItem('begun')) return;
+  if (location.protocol !== 'http:' || sessionStorage.getItem('begun')) return;
   sessionStorage.setItem('begun', 'yes');
   for (const [key, value] of Object.entries(STORED)) localStorage.setItem(key, value);
 })();
@@ -34,6 +34,16 @@ _STORED = """
 _SOLVED = """({address}) =>
   location.href.split('#')[0] === address && typeof WOB_DONE_GLOBAL !== 'undefined' &&
   WOB_DONE_GLOBAL && WOB_RAW_REWARD_GLOBAL === 1 ? 'solved' : 'not solved'"""
+
+# A line for each todo, in either application's storage.
+_TODOS = """() => {
+  const read = name => JSON.parse(localStorage.getItem(name) || '[]');
+  const todos = [...(read('todos-vanillajs').todos || []), ...read('todos-vuejs')];
+  return todos.map(todo => `${todo.completed ? '[x]' : '[ ]'} ${todo.title}`).join('\\n');
+}"""
+# A line for each tiddler that was written; what is still being edited is none.
+_TIDDLERS = """() => $tw.wiki.filterTiddlers('[!is[system]!has[draft.of]sort[title]]')
+  .map(title => `${title}: ${$tw.wiki.getTiddlerText(title)}`).join('\\n')"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,4 +82,6 @@ WORLDS = {
         goal='() => core.getUtterance()',
         ended="typeof WOB_DONE_GLOBAL !== 'undefined' && WOB_DONE_GLOBAL",
         checks={'verdict': _SOLVED}),
+    'todomvc': World('todomvc.test', _stored, checks={'todos': _TODOS}),
+    'tiddlywiki': World('tiddlywiki.test', _stored, checks={'tiddlers': _TIDDLERS}),
 }

@@ -43,7 +43,6 @@ _PAGES: tuple[tuple[Expert, str], ...] = (
     (clicking.drag_sort_numbers, 'drag-sort-numbers'),
     (clicking.social_media, 'social-media'),
     (clicking.social_media_posts, 'social-media-all social-media-some'),
-    (clicking.buy_ticket, 'buy-ticket'),
     (clicking.phone_book, 'phone-book'),
     (entering.enter_text, 'enter-text enter-text-dynamic'),
     (entering.enter_text_case, 'enter-text-2'),

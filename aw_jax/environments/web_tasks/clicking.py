@@ -253,7 +253,7 @@ def social_media(page: Page) -> Iterator[str]:
     yield action('click', direct[0])
     return
   yield action('click', _buttons(page, user, 'more')[0])
-  item = next(node for node in page.nodes if node.name == name)
+  item = next(node for node in page.nodes if node.name in (name, f'{name} {user}'))
   yield action('click', page.holder(item).number)
 
 
@@ -276,18 +276,6 @@ def _buttons(page: Page, user: str, button: str) -> list[str]:
     elif author == user and f'class="{button}"' in node.states:
       found.append(node.number)
   return found
-
-
-def buy_ticket(page: Page) -> Iterator[str]:
-  """The cheapest, dearest, shortest or longest of some flights."""
-  (wish,) = page.asked(r'the (.*)\.')
-  buttons = page.all('button')
-  prices = [int(button.name.rpartition('$')[2]) for button in buttons]
-  durations = [60 * int(hours) + int(minutes)
-               for hours, minutes in re.findall(r'"(\d+)h (\d+)m"', page.tree)]
-  values = prices if 'cost' in wish else durations
-  best = max if wish.startswith(('longest', 'most')) else min
-  yield action('click', buttons[values.index(best(values))].number)
 
 
 def phone_book(page: Page) -> Iterator[str]:

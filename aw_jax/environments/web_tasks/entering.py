@@ -61,9 +61,10 @@ def login(page: Page) -> Iterator[str]:
   user, password = page.asked(r'username "(.*)" and the password "(.*)" into')
   (button,) = page.all('button')
   for place, value in enumerate((user, password)):
-    if len(page.all('button')) > 1:
-      yield page.click('button', 'Cancel')
     yield page.fill(place, value)
+    if page.all('button', 'Cancel'):
+      yield page.click('button', 'Cancel')
+      yield page.fill(place, value)
   yield action('click', button.number)
 
 
@@ -108,8 +109,9 @@ def find_word(page: Page) -> Iterator[str]:
 def copy_paste(page: Page) -> Iterator[str]:
   """The text of one field into another."""
   place = re.search(r'the (\d)', page.goal)
-  fields = page.all('textbox')
-  yield page.fill(len(fields) - 1, fields[int(place[1]) - 1 if place else 0].value)
+  texts = [node for node in page.all('textbox') if 'multiline' in node.states]
+  (field,) = [node for node in page.all('textbox') if 'multiline' not in node.states]
+  yield action('fill', field.number, texts[int(place[1]) - 1 if place else 0].value)
   yield submit(page)
 
 
