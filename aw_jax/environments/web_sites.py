@@ -19,8 +19,8 @@ from aw_jax.environments.base import MissingProgramError
 from aw_jax.trajectories import write_atomically
 
 FETCH = 'python -m experiments.fetch_web'
-_BUILD = 'cd /package && node tiddlywiki.js editions/empty --output /tmp/wiki --build empty >&2 && ' \
-         'cat /tmp/wiki/empty.html'
+_BUILD = ('cd /package && node tiddlywiki.js editions/empty --output /tmp/wiki --build empty >&2 '
+          '&& cat /tmp/wiki/empty.html')
 _SECONDS = 300  # for npm, and for the wiki
 
 

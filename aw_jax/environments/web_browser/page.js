@@ -176,12 +176,13 @@
 
     nodes.push([0, 0, 'document', plain(document.title), '',
       [`url=${JSON.stringify(location.href)}`]]);
+    if (location.protocol === 'chrome-error:') {  // what it says of the reason varies
+      return {nodes: [...nodes, [1, 0, 'text', 'This site cannot be reached', '', []]], last};
+    }
     if (document.body) walk(document.body, 1, false, true);
     flush();
-    if (all && location.protocol === 'http:') {
-      for (const key of Object.keys(localStorage).sort()) {
-        nodes.push([1, 0, 'storage', key, localStorage.getItem(key), []]);
-      }
+    for (const key of all ? Object.keys(localStorage).sort() : []) {
+      nodes.push([1, 0, 'storage', key, localStorage.getItem(key), []]);
     }
     return {nodes, last: count.last};
   }

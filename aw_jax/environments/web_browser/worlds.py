@@ -71,6 +71,13 @@ def _miniwob(seed, stored):
   return (_CHANCE + _EPISODE).replace('SEED', str(seed))
 
 
+def _wiki(seed, stored):
+  tiddlers = [{'title': title, 'text': text} for title, text in stored.items()]
+  return _CHANCE.replace('SEED', str(seed)) + (
+      f'window.$tw = Object.assign(Object.create(null), '
+      f'{{preloadTiddlers: {json.dumps(tiddlers)}}});')
+
+
 def _stored(seed, stored):
   return _CHANCE.replace('SEED', str(seed)) + _STORED.replace('STORED', json.dumps(stored))
 
@@ -83,5 +90,5 @@ WORLDS = {
         ended="typeof WOB_DONE_GLOBAL !== 'undefined' && WOB_DONE_GLOBAL",
         checks={'verdict': _SOLVED}),
     'todomvc': World('todomvc.test', _stored, checks={'todos': _TODOS}),
-    'tiddlywiki': World('tiddlywiki.test', _stored, checks={'tiddlers': _TIDDLERS}),
+    'tiddlywiki': World('tiddlywiki.test', _wiki, checks={'tiddlers': _TIDDLERS}),
 }

@@ -1,13 +1,15 @@
-"""Web task families: pages of MiniWoB++, each with an expert that reads the tree alone.
+"""Web task families: pages of MiniWoB++ and local sites, whose experts read the tree alone.
 
-Not here are pages that ask for what a tree does not show (shapes, places on a canvas, drawing), or
-whose time is not that of the actions.
+The local sites, and some pages, are for test alone. Not here are pages that ask for what a tree
+does not show (shapes, places on a canvas, drawing), or whose time is not that of the actions.
 """
 
 import random
+from typing import Any
 
+from aw_jax.environments import web_sites
 from aw_jax.environments.registry import Family, Recipe
-from aw_jax.environments.web_tasks import clicking, entering, mail
+from aw_jax.environments.web_tasks import clicking, entering, local, mail
 from aw_jax.environments.web_tasks.actions import WebActions
 from aw_jax.environments.web_tasks.plans import Expert, play
 from aw_jax.trajectories import SUBMIT, Verifier
@@ -80,16 +82,31 @@ _HELD_OUT: tuple[tuple[Expert, str], ...] = (
 )
 
 
+def _recipe(
+    found: dict[str, Any], setup: dict[str, Any], verifier: Verifier) -> Recipe:
+  """A task of what `play` found of it."""
+  return Recipe(
+      instruction=f'{found["goal"]}\n\n{found["observation"]}', setup=setup,
+      initial_state=found['state'], verifier=verifier, plan=(*found['plan'], SUBMIT),
+      max_turns=len(found['plan']) + _SPARE_TURNS)
+
+
 def _miniwob(expert: Expert, page: str, *, held_out: bool = False) -> Family:
   def make(seed: int, rng: random.Random) -> Recipe:
     del seed
     setup = {'site': 'miniwob', 'path': f'/miniwob/{page}.html', 'seed': rng.randrange(_SEEDS)}
-    found = play(expert, setup)
-    return Recipe(
-        instruction=f'{found["goal"]}\n\n{found["observation"]}', setup=setup,
-        initial_state=found['state'], verifier=Verifier('command', 'solved', 'verdict'),
-        plan=(*found['plan'], SUBMIT), max_turns=len(found['plan']) + _SPARE_TURNS)
+    return _recipe(play(expert, setup), setup, Verifier('command', 'solved', 'verdict'))
   return Family(page.replace('-', '_'), make, held_out)
+
+
+def _local(draw: local.Draw, expert: Expert) -> Family:
+  def make(seed: int, rng: random.Random) -> Recipe:
+    del seed
+    errand = draw(rng)
+    found = play(expert, errand.setup, errand.goal)
+    return _recipe(found, errand.setup, Verifier('command', errand.expected, errand.command))
+  site = web_sites.SITES['tiddlywiki' if draw.__name__.startswith('wiki') else 'todomvc']
+  return Family(draw.__name__, make, held_out=True, requires=(site.path,))
 
 
 ACTIONS = WebActions()
@@ -97,4 +114,5 @@ FAMILIES = (
     *(_miniwob(expert, page) for expert, pages in _PAGES for page in pages.split()),
     *(_miniwob(expert, page, held_out=True)
       for expert, pages in _HELD_OUT for page in pages.split()),
+    *(_local(draw, expert) for draw, expert in local.ERRANDS),
 )
