@@ -34,14 +34,13 @@ class WebEnvironment(Environment):
     self._own = host is not None
     self._host = host or web_host.shared()
     self._name = uuid.uuid4().hex
-    self._aside = f'{self._name} aside'  # the session of counterfactuals
     _open.add(self._name)
     self._restart()
 
   def _restart(self) -> None:
     self._setup: dict[str, Any] | None = None
     self._state: str | None = None
-    self._ended = self._has_aside = False
+    self._ended = False
     self._memory: dict[str, Step] = {}  # what actions get in the initial state
 
   def reset(self, task: Task, seed: int = 0) -> str:
@@ -52,9 +51,9 @@ class WebEnvironment(Environment):
       MissingProgramError: where bwrap, chromium or a package is missing.
     """
     del seed  # the setup says it all
-    self._end_sessions()
+    self._end_session()
     self._restart()
-    self._state = web_host.open_page(self._host, self._name, task.setup)['state']
+    self._state = self._host.request(op='start', session=self._name, page=task.setup)['state']
     self._setup, self._starts = task.setup, self._host.starts
     return ''
 
@@ -62,7 +61,7 @@ class WebEnvironment(Environment):
     """Does one action."""
     if self._ended:
       return Step(ENDED, done=True)
-    answer = self._act(self._name, action)
+    answer = self._request(action, op='act', session=self._name)
     self._state = answer.get('state', self._state)
     self._ended = answer['ended']
     return _step(answer)
@@ -74,14 +73,7 @@ class WebEnvironment(Environment):
   def counterfactual(self, action: str) -> Step:
     """What `action` gets as the first of an episode; remembered for the episode."""
     if action not in self._memory:
-      if self._setup is None:
-        raise BrokenEnvironmentError('the page was not opened')
-      if self._has_aside:
-        self._ask(op='again', session=self._aside)
-      else:
-        web_host.open_page(self._host, self._aside, self._setup)
-        self._has_aside = True
-      self._memory[action] = _step(self._act(self._aside, action))
+      self._memory[action] = _step(self._request(action, op='trial', page=self._setup))
     return self._memory[action]
 
   def verify(self, command: str) -> str:
@@ -90,29 +82,29 @@ class WebEnvironment(Environment):
 
   def close(self) -> None:
     """Closes the pages; the last environment of a process to close ends its browser too."""
-    self._end_sessions()
+    self._end_session()
     self._restart()
     _open.discard(self._name)
     if self._own or not _open:
       self._host.close()
 
-  def _act(self, session: str, action: str) -> dict[str, Any]:
+  def _request(self, action: str, **request: Any) -> dict[str, Any]:
+    """Asks for an action, which is answered here where it is none."""
     try:
       name, arguments = web_actions.parse(action)
     except web_actions.ActionError as error:
       return {'observation': f'Error: {error}', 'ended': False}
-    return self._ask(op='act', session=session, name=name, arguments=arguments)
+    return self._ask(name=name, arguments=arguments, **request)
 
   def _ask(self, **request: Any) -> dict[str, Any]:
     if self._setup is None:
       raise BrokenEnvironmentError('the page was not opened')
     return self._host.request(since=self._starts, **request)
 
-  def _end_sessions(self) -> None:
+  def _end_session(self) -> None:
     if self._setup is not None:
       with contextlib.suppress(BrokenEnvironmentError):
-        for session in (self._name, self._aside):
-          self._ask(op='end', session=session)
+        self._ask(op='end', session=self._name)
 
 
 def _step(answer: dict[str, Any]) -> Step:

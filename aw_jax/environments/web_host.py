@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import sys
-from typing import Any
 
 from aw_jax.environments import bubblewrap, web_sites, workers
 from aw_jax.environments.base import MissingProgramError
@@ -49,7 +48,7 @@ class Host(workers.Worker):
   """A browser in its sandbox."""
 
   def __init__(self, limits: Limits = Limits()):
-    super().__init__('browser', 'its pages', ('start', 'again'), limits)
+    super().__init__('browser', 'its pages', ('start', 'trial'), limits)
 
   def command(self) -> list[str]:
     """The command line of the browser. Raises MissingProgramError."""
@@ -102,10 +101,3 @@ def _command(limits: Limits) -> list[str]:
                  'FSIZE': limits.disk_bytes, 'CORE': 0, 'NOFILE': 4096}}
   return [*command, '--remount-ro', '/', '--chdir', '/tmp', '--', sys.executable, '-P', '-B',
           '-m', f'{_MODULE}.serve', json.dumps(settings)]
-
-
-def open_page(host: Host, session: str, setup: dict[str, Any]) -> dict[str, Any]:
-  """Opens the page of a task: 'observation', 'state', 'ended', and 'goal', what it asks for."""
-  return host.request(
-      op='start', session=session, site=setup['site'], path=setup['path'], seed=setup['seed'],
-      stored=setup.get('stored', {}))

@@ -40,16 +40,16 @@ class RefusedError(Exception):
 class _Session:
   """A page that an episode is played on."""
 
-  def __init__(self, browser, site, path, seed, stored):
-    self.world = WORLDS[site]
-    self.address = f'http://{self.world.host}{path}'
+  def __init__(self, browser, page):
+    self.asked, self.world = page, WORLDS[page['site']]
+    self.address = f'http://{self.world.host}{page["path"]}'
     self.context = browser.new_context(
         viewport=_VIEW, reduced_motion='reduce', accept_downloads=False, locale='en-US',
         timezone_id='UTC', service_workers='block')
     self.context.set_default_timeout(10_000)
     with open(os.path.join(_HERE, 'page.js'), encoding='utf-8') as file:
       self.context.add_init_script(file.read())
-    self.context.add_init_script(self.world.prepare(seed, stored))
+    self.context.add_init_script(self.world.prepare(page['seed'], page.get('stored', {})))
     self.page = self.context.new_page()
     self.page.on('popup', lambda popup: popup.close())
     self.tools = self.context.new_cdp_session(self.page)
@@ -63,6 +63,14 @@ class _Session:
     self.last = 0
     self.page.goto(self.address, wait_until='load')
     self.pass_time(_STEP_MS)
+
+  def again(self):
+    """Puts the page back to its initial state."""
+    self.context.clear_cookies()
+    self.tools.send('Storage.clearDataForOrigin', {
+        'origin': f'http://{self.world.host}', 'storageTypes': 'all'})
+    self.page.evaluate('location.protocol === "http:" && sessionStorage.clear()')
+    self.open()
 
   def pass_time(self, milliseconds):
     """Lets virtual time pass, with what it brings about."""
@@ -235,27 +243,28 @@ class Browser:
         executable_path=program, chromium_sandbox=False,
         args=[*_FLAGS, f'--host-resolver-rules={sites.serve(roots)}'])
     self._sessions = {}
+    self._spare = None  # a page to try actions on
 
-  def start(self, session, site, path, seed, stored):
+  def start(self, session, page):
     """Opens a page in its initial state: 'goal' (what the site asks for, or ''), and `see`."""
     self.end(session)
-    self._sessions[session] = made = _Session(self._browser, site, path, seed, stored)
+    self._sessions[session] = made = _Session(self._browser, page)
     return made.see() | {'goal': made.page.evaluate(made.world.goal)}
 
-  def again(self, session):
-    """Puts a session's page back to its initial state."""
-    made = self._sessions[session]
-    made.context.clear_cookies()
-    origin = made.address.split('/', 3)[:3]
-    made.tools.send('Storage.clearDataForOrigin',
-                    {'origin': '/'.join(origin), 'storageTypes': 'all'})
-    made.page.evaluate('sessionStorage.clear()')
-    made.open()
-    return made.see()
+  def trial(self, page, name, arguments):
+    """What an action gets as the first on a page; on a spare one, put back to its beginning."""
+    if self._spare is not None and self._spare.asked == page:
+      self._spare.again()
+    else:
+      self._set_aside(_Session(self._browser, page))
+    self._spare.see()  # its elements get their numbers
+    return self._act(self._spare, name, arguments)
 
   def act(self, session, name, arguments):
     """Does an action: 'observation', 'state', 'ended'."""
-    made = self._sessions[session]
+    return self._act(self._sessions[session], name, arguments)
+
+  def _act(self, made, name, arguments):
     try:
       getattr(_Actions(made), name)(**arguments)
     except RefusedError as error:
@@ -269,8 +278,16 @@ class Browser:
     return {'answer': made.page.evaluate(
         made.world.checks[command], {'address': made.address})}
 
-  def end(self, session):
-    """Closes a page, if it is open."""
-    if session in self._sessions:
-      self._sessions.pop(session).context.close()
+  def end(self, session, spare=False):
+    """Closes a page, if it is open; or keeps it as the spare one."""
+    made = self._sessions.pop(session, None)
+    if made is not None and spare:
+      self._set_aside(made)
+    elif made is not None:
+      made.context.close()
     return {}
+
+  def _set_aside(self, made):
+    if self._spare is not None:
+      self._spare.context.close()
+    self._spare = made

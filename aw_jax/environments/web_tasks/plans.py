@@ -2,6 +2,7 @@
 
 import functools
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,6 @@ from aw_jax.environments.web_tasks.page import Page
 # An expert yields one action after the other; before it goes on, the page holds the next tree.
 Expert = Callable[[Page], Iterator[str]]
 _ATTEMPTS = 3  # at playing, which has no effects
-_SESSION = 'made'
 
 
 def play(expert: Expert, setup: dict[str, Any], goal: str = '') -> dict[str, Any]:
@@ -40,19 +40,18 @@ def _played(expert: Expert, setup: str, goal: str) -> str:
 
 
 def _play(expert: Expert, setup: dict[str, Any], goal: str) -> dict[str, Any]:
-  host = web_host.shared()
-  found = web_host.open_page(host, _SESSION, setup)
-  starts = host.starts
+  host, session = web_host.shared(), uuid.uuid4().hex
+  found = host.request(op='start', session=session, page=setup)
+  ask = functools.partial(host.request, since=host.starts, session=session)
   found['goal'] = goal or found['goal']
   page, plan = Page(found['goal'], found['observation']), []
   for action in expert(page):
     plan.append(action)
     name, arguments = web_actions.parse(action)
-    seen = host.request(
-        since=starts, op='act', session=_SESSION, name=name, arguments=arguments)
+    seen = ask(op='act', name=name, arguments=arguments)
     page.tree = seen['observation']
     if seen['ended']:
       break
-  host.request(since=starts, op='end', session=_SESSION)
+  ask(op='end', spare=True)  # most likely it is played on next
   return {'goal': found['goal'], 'observation': found['observation'], 'state': found['state'],
           'plan': plan}
