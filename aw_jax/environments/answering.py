@@ -40,7 +40,7 @@ def serve(make):
     try:
       answer = getattr(target, operation)(**request)
     except Exception as error:  # the reader says it in one sentence
-      answer = {'error': f'{operation}: {error!r}'}
+      answer = {'error': f'{operation}: {error!r}'.split('\\n')[0]}
     data = json.dumps(answer).encode()
     answers.write(len(data).to_bytes(4, 'big') + data)
     answers.flush()

@@ -12,20 +12,20 @@ MAX_ACTION_CHARACTERS = 2000
 MAX_WAIT_MS = 10_000
 _BUTTONS = ('left', 'middle', 'right')
 _MODIFIERS = ('Alt', 'Control', 'ControlOrMeta', 'Meta', 'Shift')
-_REQUIRED = object()
-_POINTER = {'bid': _REQUIRED, 'button': 'left', 'modifiers': []}
+REQUIRED = object()  # an argument that has to be given
+_POINTER = {'bid': REQUIRED, 'button': 'left', 'modifiers': []}
 # Of each action: argument -> what it is where it is left out.
 SIGNATURES: dict[str, dict[str, Any]] = {
     'click': _POINTER, 'dblclick': _POINTER,
-    'hover': {'bid': _REQUIRED}, 'focus': {'bid': _REQUIRED}, 'clear': {'bid': _REQUIRED},
-    'check': {'bid': _REQUIRED}, 'uncheck': {'bid': _REQUIRED},
-    'fill': {'bid': _REQUIRED, 'value': _REQUIRED},
-    'press': {'bid': _REQUIRED, 'key_comb': _REQUIRED},
-    'select_option': {'bid': _REQUIRED, 'options': _REQUIRED},
-    'drag_and_drop': {'from_bid': _REQUIRED, 'to_bid': _REQUIRED},
-    'keyboard_press': {'key': _REQUIRED}, 'keyboard_type': {'text': _REQUIRED},
-    'scroll': {'delta_x': _REQUIRED, 'delta_y': _REQUIRED}, 'noop': {'wait_ms': 1000},
-    'goto': {'url': _REQUIRED}, 'go_back': {}, 'go_forward': {}}
+    'hover': {'bid': REQUIRED}, 'focus': {'bid': REQUIRED}, 'clear': {'bid': REQUIRED},
+    'check': {'bid': REQUIRED}, 'uncheck': {'bid': REQUIRED},
+    'fill': {'bid': REQUIRED, 'value': REQUIRED},
+    'press': {'bid': REQUIRED, 'key_comb': REQUIRED},
+    'select_option': {'bid': REQUIRED, 'options': REQUIRED},
+    'drag_and_drop': {'from_bid': REQUIRED, 'to_bid': REQUIRED},
+    'keyboard_press': {'key': REQUIRED}, 'keyboard_type': {'text': REQUIRED},
+    'scroll': {'delta_x': REQUIRED, 'delta_y': REQUIRED}, 'noop': {'wait_ms': 1000},
+    'goto': {'url': REQUIRED}, 'go_back': {}, 'go_forward': {}}
 
 
 class ActionError(ValueError):
@@ -71,7 +71,7 @@ def _bind(name: str, call: ast.Call) -> dict[str, Any]:
     raise ActionError(f'{name} takes ({", ".join(signature)})')
   bound = {**signature, **placed, **named}
   for key, value in bound.items():
-    if value is _REQUIRED:
+    if value is REQUIRED:
       raise ActionError(f'{name} needs {key}')
   return bound
 

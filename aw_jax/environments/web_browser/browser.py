@@ -54,7 +54,7 @@ class _Session:
     self.page.on('popup', lambda popup: popup.close())
     self.tools = self.context.new_cdp_session(self.page)
     self.tools.send('Accessibility.enable')  # keeps the tree from being made anew for every node
-    self.page.clock.install(time=_START)
+    self.page.clock.install(time=_START - 3600)  # it goes until it is stopped, at a later time
     self.page.clock.pause_at(_START)
     self.open()
 

@@ -233,20 +233,18 @@ def drag_sort_numbers(page: Page) -> Iterator[str]:
 
 def drag_items(page: Page) -> Iterator[str]:
   """An item of a list to another place."""
-  name, where = page.asked(r'Drag (\w+) (.*)\.')
+  name, where = page.asked(r'Drag (\S+) (.*)\.')
   items = page.all('listitem')
-  names = [page.texts(item)[0] for item in items]
-  start = names.index(name)
+  start = [page.texts(item)[0] for item in items].index(name)
   place = re.search(r'(\d+)', where)
-  steps = {'up': -1, 'down': 1}
-  way = next((step for word, step in steps.items() if f'{word} by' in where), 0)
-  end = start + way if way else int(place[1]) - 1
+  ends = {'up': start - 1, 'down': start + 1, 'top': 0, 'bottom': len(items) - 1}
+  end = int(place[1]) - 1 if place else next(ends[word] for word in ends if word in where)
   yield action('drag_and_drop', items[start].number, items[end].number)
 
 
 def social_media(page: Page) -> Iterator[str]:
   """A button of one post of a user; some are behind the three dots."""
-  (user,) = page.asked(r'(@\w+)')
+  (user,) = page.asked(r'(@[\w.-]+)')
   (name,) = page.asked(r'"(.*)" button')
   direct = _buttons(page, user, name.lower())
   if direct:
@@ -259,7 +257,7 @@ def social_media(page: Page) -> Iterator[str]:
 
 def social_media_posts(page: Page) -> Iterator[str]:
   """A button of all or some posts of a user."""
-  (user,) = page.asked(r'(@\w+)')
+  (user,) = page.asked(r'(@[\w.-]+)')
   (name,) = page.asked(r'"(.*)" button')
   count = re.search(r'on (\d+) post', page.goal)
   for number in _buttons(page, user, name.lower())[:int(count[1]) if count else None]:
@@ -272,7 +270,7 @@ def _buttons(page: Page, user: str, button: str) -> list[str]:
   author, found = '', []
   for node in page.nodes:
     if node.role == 'text' and '@' in node.name:
-      author = re.search(r'@\w+', node.name)[0]
+      author = re.search(r'@[\w.-]+', node.name)[0]
     elif author == user and f'class="{button}"' in node.states:
       found.append(node.number)
   return found
@@ -280,7 +278,7 @@ def _buttons(page: Page, user: str, button: str) -> list[str]:
 
 def phone_book(page: Page) -> Iterator[str]:
   """A person's number, address or mail, on one of the pages."""
-  name, what = page.asked(r'Find (\w+) in the contact book and click on their (\w+)')
+  name, what = page.asked(r'Find (\S+) in the contact book and click on their (\w+)')
   while not page.all('heading', name):
     yield page.click('link', '>')
   label = {'phone': 'Phone:', 'email': 'Email:', 'address': 'Address:'}[what]

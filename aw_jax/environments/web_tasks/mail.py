@@ -9,7 +9,7 @@ from aw_jax.environments.web_tasks.page import Node, Page
 
 def email(page: Page) -> Iterator[str]:
   """Deletes, marks, answers or forwards the mail of a sender."""
-  (sender,) = page.asked(r'email by (\w+)')
+  (sender,) = page.asked(r'email by (\S+) and')
   row = next(node for node in page.all('generic') if sender in page.texts(node))
   sign = 'trash' if 'trash' in page.goal else 'star' if 'star' in page.goal else ''
   if sign:
@@ -18,7 +18,7 @@ def email(page: Page) -> Iterator[str]:
   yield action('click', row.number)
   answer = re.search(r'with the text "(.*)"', page.goal)
   yield action('click', _labelled(page, 'Reply' if answer else 'Forward'))
-  receiver = re.search(r'forward that email to (\w+)', page.goal)
+  receiver = re.search(r'forward that email to (\S+)\.', page.goal)
   yield action('fill', page.one('textbox').number, answer[1] if answer else receiver[1])
   yield action('click', _sign(page.nodes, 'send', 'id'))
 
