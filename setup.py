@@ -63,8 +63,8 @@ _EXTRAS = {
   # The text games; TextWorld-Express and ScienceWorld need a Java runtime beside them, TextWorld a
   # compiler when it is installed.
   'games': ('textworld>=1.7,<1.8', 'textworld-express>=1.1,<1.2', 'scienceworld>=1.2.3,<1.3'),
-  # The browser's driver. MiniWoB++'s pages come by `pip install --no-deps miniwob==1.1.0`: what that
-  # package asks for (gymnasium, Selenium) is not used.
+  # The browser's driver. Pages come by `pip install --no-deps miniwob==1.1.0`, without what that
+  # package asks for (gymnasium, Selenium).
   'web': ('playwright>=1.65,<1.66',),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
