@@ -15,6 +15,7 @@ from aw_jax.environments.web_browser.worlds import WORLDS
 
 _START = 1_700_000_000  # seconds since 1970: when every episode begins
 _STEP_MS = 1000
+_PATIENCE_MS = 25_000  # of real time; what takes as long is broken, and no answer depends on it
 _VIEW = {'width': 1000, 'height': 700}
 _FLAGS = (
     '--enable-blink-features=ComputedAccessibilityInfo', '--disable-gpu',
@@ -46,7 +47,7 @@ class _Session:
     self.context = browser.new_context(
         viewport=_VIEW, reduced_motion='reduce', accept_downloads=False, locale='en-US',
         timezone_id='UTC', service_workers='block')
-    self.context.set_default_timeout(10_000)
+    self.context.set_default_timeout(_PATIENCE_MS)
     with open(os.path.join(_HERE, 'page.js'), encoding='utf-8') as file:
       self.context.add_init_script(file.read())
     self.context.add_init_script(self.world.prepare(page['seed'], page.get('stored', {})))
@@ -66,11 +67,19 @@ class _Session:
 
   def again(self):
     """Puts the page back to its initial state."""
+    self.come_home()  # what a tab has stored can only be cleared from its site
+    self.page.mouse.move(-1, -1)
     self.context.clear_cookies()
     self.tools.send('Storage.clearDataForOrigin', {
         'origin': f'http://{self.world.host}', 'storageTypes': 'all'})
-    self.page.evaluate('location.protocol === "http:" && sessionStorage.clear()')
+    self.page.evaluate('sessionStorage.clear()')
     self.open()
+
+  def come_home(self):
+    """Goes to the episode's page, if another is open."""
+    if self.page.url.split('#')[0] != self.address:
+      self.page.goto(self.address, wait_until='load')
+      self.pass_time(_STEP_MS)
 
   def pass_time(self, milliseconds):
     """Lets virtual time pass, with what it brings about."""
@@ -106,7 +115,7 @@ class _Session:
     return self.page.evaluate_handle('number => awJax.element(number)', number).as_element()
 
 
-def _press(page, keys, number=None):
+def _press(page, keys):
   try:
     page.keyboard.press(keys)
   except PlaywrightError as error:
@@ -125,7 +134,7 @@ class _Actions:
     """Moves the mouse to an element; what it looks like under the mouse may have to load."""
     place = self._session.find(bid, 'reach')
     self._page.mouse.move(place['x'], place['y'])
-    for _ in range(50):
+    for _ in range(200):
       try:
         return self._session.find(bid, 'reach')
       except RefusedError:
@@ -162,12 +171,15 @@ class _Actions:
       self._click(bid, 'left', [], 1)
 
   def fill(self, bid, value):
-    if not self._session.find(bid)['typed']:
+    found = self._session.find(bid)
+    if not found['typed']:
       raise RefusedError(f'element {bid} is no field')
+    if found['fixed']:
+      raise RefusedError(f'element {bid} is read only')
     try:
-      self._session.handle(bid).fill(value, timeout=1000)
+      self._session.handle(bid).fill(value)
     except PlaywrightError as error:
-      if self._page.is_closed() or 'crash' in str(error):
+      if 'Malformed value' not in str(error) and 'Cannot type text' not in str(error):
         raise
       raise RefusedError(f'element {bid} does not take this value') from None
 
@@ -181,16 +193,16 @@ class _Actions:
   def select_option(self, bid, options):
     if not self._session.find(bid)['list']:
       raise RefusedError(f'element {bid} is no list of options')
-    handle = self._session.handle(bid)
-    known = handle.evaluate(
-        "list => Array.from(list.options, o => [o.label.replace(/\\s+/g, ' ').trim(), o.value])")
+    known = self._session.handle(bid).evaluate(
+        "list => Array.from(list.options, o => o.disabled ? [] : "
+        "[o.label.replace(/\\s+/g, ' ').trim(), o.value])")
     places = []
     for option in options:
       place = next((i for i, names in enumerate(known) if option in names), None)
       if place is None:
         raise RefusedError(f'element {bid} has no option {option!r}')
       places.append(place)
-    handle.select_option(index=places)
+    self._session.handle(bid).select_option(index=places)
 
   def drag_and_drop(self, from_bid, to_bid):
     start, end = (self._session.find(bid, 'reach') for bid in (from_bid, to_bid))
@@ -275,8 +287,8 @@ class Browser:
   def verify(self, session, command):
     """What a hidden check says."""
     made = self._sessions[session]
-    return {'answer': made.page.evaluate(
-        made.world.checks[command], {'address': made.address})}
+    made.come_home()
+    return {'answer': made.page.evaluate(made.world.checks[command])}
 
   def end(self, session, spare=False):
     """Closes a page, if it is open; or keeps it as the spare one."""

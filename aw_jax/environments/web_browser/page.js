@@ -197,7 +197,7 @@
     const box = Array.from(element.getClientRects()).find((r) => r.width && r.height) ||
       element.getBoundingClientRect();
     return {...at(box, 1 / 2, 1 / 2), box, typed: isTyped(element),
-      list: element.localName === 'select', checked: Boolean(element.checked)};
+      fixed: Boolean(element.readOnly), list: element.localName === 'select', checked: Boolean(element.checked)};
   }
 
   const at = (box, across, down) => ({x: box.x + box.width * across, y: box.y + box.height * down});

@@ -31,9 +31,7 @@ _STORED = """
   for (const [key, value] of Object.entries(STORED)) localStorage.setItem(key, value);
 })();
 """
-_SOLVED = """({address}) =>
-  location.href.split('#')[0] === address && typeof WOB_DONE_GLOBAL !== 'undefined' &&
-  WOB_DONE_GLOBAL && WOB_RAW_REWARD_GLOBAL === 1 ? 'solved' : 'not solved'"""
+_SOLVED = "() => WOB_DONE_GLOBAL && WOB_RAW_REWARD_GLOBAL === 1 ? 'solved' : 'not solved'"
 
 # A line for each todo, in either application's storage.
 _TODOS = """() => {
@@ -56,7 +54,7 @@ class World:
     leave: a selector of what is never shown, '' for nothing.
     goal: JavaScript of a function whose value says what the page asks for.
     ended: JavaScript of an expression: whether the page takes no more actions.
-    checks: hidden command -> JavaScript of a function of {address} whose value is the answer.
+    checks: hidden command -> JavaScript of a function whose value is the answer.
   """
 
   host: str

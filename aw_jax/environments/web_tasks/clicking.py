@@ -19,8 +19,8 @@ def click_test(page: Page) -> Iterator[str]:
 
 def named_button(page: Page) -> Iterator[str]:
   """One of a few buttons."""
-  yield page.click('button', page.asked(r'[Bb]utton (\w+)\.|"(.*)" button')[0]
-                   or page.asked(r'"(.*)" button')[0])
+  (name,) = page.asked(r'(?:Click button |Click on the ")(.*?)(?:"|\.$)')
+  yield page.click('button', name)
 
 
 def button_sequence(page: Page) -> Iterator[str]:
