@@ -71,12 +71,10 @@ def login(page: Page) -> Iterator[str]:
 def search_movies(page: Page) -> Iterator[str]:
   """Three fields whose order and labels vary."""
   genre, director, year = page.asked(r'Search for (.*) movies directed by (.*) from year (\d+)')
-  label = ''
-  for node in page.nodes:
-    if node.role == 'textbox':
-      value = genre if 'genre' in label else director if 'director' in label else year
-      yield action('fill', node.number, value)
-    label = node.name.lower() or label
+  labels = [node.name.lower() for node in page.nodes
+            if re.search('genre|director|year|date', node.name.lower())]
+  for place, label in enumerate(labels):  # before or behind their fields, in the same order
+    yield page.fill(place, genre if 'genre' in label else director if 'director' in label else year)
   yield action('click', page.all('button|generic')[-1].number)
 
 
