@@ -63,6 +63,9 @@ _EXTRAS = {
   # The text games; TextWorld-Express and ScienceWorld need a Java runtime beside them, TextWorld a
   # compiler when it is installed.
   'games': ('textworld>=1.7,<1.8', 'textworld-express>=1.1,<1.2', 'scienceworld>=1.2.3,<1.3'),
+  # The browser's driver. Pages come by `pip install --no-deps miniwob==1.1.0`, without what that
+  # package asks for (gymnasium, Selenium).
+  'web': ('playwright>=1.65,<1.66',),
   'cuda': ('jax[cuda13]>=0.10,<0.11.1',),
   'tpu': ('jax[tpu]>=0.10,<0.11.1',),
 }
@@ -70,7 +73,7 @@ _EXTRAS['test'] += _EXTRAS['llm']
 _EXTRAS['test'] += _EXTRAS['search']
 _EXTRAS['parity'] += _EXTRAS['hf']
 _EXTRAS['test'] += _EXTRAS['serving']
-_EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity'] + _EXTRAS['games']
+_EXTRAS['dev'] = _EXTRAS['test'] + _EXTRAS['parity'] + _EXTRAS['games'] + _EXTRAS['web']
 
 setuptools.setup(
   name='aw_jax',
@@ -83,7 +86,8 @@ setuptools.setup(
     include=['aw_jax', 'aw_jax.*', 'configs', 'configs.*', 'data_pipelines', 'data_pipelines.*',
              'experiments', 'experiments.*']),
   package_data={'aw_jax.environments.swe_tasks': ['catalogue.jsonl'],
-                'aw_jax.environments.servers': ['npm/*.json']},
+                'aw_jax.environments.servers': ['npm/*.json'],
+                'aw_jax.environments.web_browser': ['page.js']},
   install_requires=_DEFAULT,
   extras_require=_EXTRAS,
 )

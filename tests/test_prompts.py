@@ -12,7 +12,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from aw_jax.environments import mcp_worlds, registry
+from aw_jax.environments import mcp_worlds, registry, web_actions
 from aw_jax.environments.servers import shop
 from aw_jax.prompts import chat, domains, templates
 from aw_jax.prompts.chat import Prediction, parse_prediction
@@ -346,6 +346,18 @@ def real_server(name: str):
   return importlib.import_module('mcp_server_git.server').create_server(None)
 
 
+def test_the_browsers_actions_are_those_that_prompts_name():
+  told = {tool.name: [name for name, _ in tool.arguments]
+          for tool in domains.FACTS['web'].toolsets['']}
+  assert told == {
+      name: [key if default is web_actions.REQUIRED else f'{key}?'
+             for key, default in arguments.items()]
+      for name, arguments in web_actions.SIGNATURES.items()}
+
+
+WEB = pytest.mark.requires('chromium', 'playwright', 'miniwob')
+
+
 @pytest.mark.requires('bwrap')
 @pytest.mark.parametrize(('domain', 'setup'), [
     ('terminal', {'files': {'fruit.txt': 'pear\napple\n'}}),
@@ -353,7 +365,9 @@ def real_server(name: str):
              'products': [[41, 'lamp', 12, 5]], 'orders': [[101, 3, 41, 1, 12, 'shipped']]}),
     ('search', {'documents': [
         document.split('\n', 2)
-        for document in domains.FACTS['search'].demonstration_state[3:].split('\n== ')]})])
+        for document in domains.FACTS['search'].demonstration_state[3:].split('\n== ')]}),
+    pytest.param('web', {'site': 'miniwob', 'path': '/miniwob/login-user.html', 'seed': 1},
+                 marks=WEB)])
 def test_demonstrations_are_what_the_real_world_answers(domain, setup):
   facts = domains.FACTS[domain]
   with registry.make_environment(domain) as environment:

@@ -309,3 +309,7 @@ register_domain(
 register_domain(
     'android', 'aw_jax.environments.android:AndroidEnvironment',
     'aw_jax.environments.android_tasks:FAMILIES', 'apt-get install -y adb')
+register_domain(
+    'web', 'aw_jax.environments.web:WebEnvironment', 'aw_jax.environments.web_tasks:FAMILIES',
+    "apt-get install -y chromium && pip install -e '.[web]' && "
+    'pip install --no-deps miniwob==1.1.0')

@@ -2,6 +2,16 @@
 
 from aw_jax.prompts.facts import Facts, Tool
 
+_BID = ('bid', 'string')
+_POINTER = (_BID, ('button?', '"left" | "middle" | "right"'), ('modifiers?', 'list of strings'))
+_LOGIN = """\
+document "Login User Task", url="http://miniwob.test/miniwob/login-user.html"
+  text "Username"
+  [1] textbox{}
+  text "Password"
+  [2] textbox{}
+  [3] button "Login\""""
+
 FACTS = Facts(
     world='a web browser',
     state_name='Page',
@@ -10,52 +20,72 @@ FACTS = Facts(
         'page and every action so far, give the accessibility tree of the page after the next '
         'action.'),
     actions=(
-        'An action is one tool call as JSON: {"name": TOOL, "arguments": {…}}.',
-        'Elements are named by the number that stands in front of them in the current tree.'),
+        "An action is one call with constants as arguments, as in click('12').",
+        'An element is named by the number that stands in front of it in the tree: bid.',
+        'press gives an element the focus and then a key, such as Enter or Control+a; '
+        'keyboard_press and keyboard_type go to what has the focus.',
+        'After the last action a word such as verdict, todos or tiddlers may come: it is answered '
+        'by what the site knows, not by a tree.'),
     observations=(
         'An observation is the whole tree after the action: a line for each node with its number '
-        'in brackets, its role, its name in quotes, then its states.',
-        'Children are indented below their parent. The first line is the document with its title.',
-        'States are words such as focused, checked, disabled, expanded, selected, and the value '
-        'of a field.'),
+        'in brackets, its role, its name in quotes, its value, then its states after commas.',
+        'Children are indented below their parent. The first line is the document with its title '
+        'and address. Text alone, and the options of a list, have no number.',
+        'States are words such as focused, checked, disabled, expanded, collapsed, selected, '
+        'required, readonly, multiline, clickable. A node without a name shows its class or id.',
+        'What is typed into a password field is shown as dots.'),
     state=(
-        'The tree of the page before the first action, as an observation would show it.',),
+        'The tree of the page before the first action, with what is hidden from sight: closed '
+        'menus and sections, passwords, where links lead, and last what the site has stored.',
+        'Hidden nodes have no number; an observation does not show them.'),
     rules=(
         'What an action does not touch stays: same nodes, same order, same names and values.',
-        'Numbers belong to one tree: after a change nodes are numbered anew from the top.',
-        'A click moves the focus to what was clicked; typing goes into the named field and keeps '
-        'what stood there unless it is cleared.',
+        'An element keeps its number; new ones get the next numbers, in the order of the tree. '
+        'Another document has new elements.',
+        'A click moves the focus to what was clicked if it can have it; fill gives a field the '
+        'focus and replaces what stood there.',
         'A checkbox turns round with each click; of radio buttons one alone is checked; an option '
         'that is chosen becomes the value of its list.',
-        'A link or a form that is sent may bring another page; going back brings the former one as '
-        'it was.'),
+        'A link or a form that is sent may bring another page; going back brings the former one, '
+        'with nothing of what was typed there.',
+        'With every action a second passes, in which animations end and timers run; noop lets '
+        'more pass. The clock stands still otherwise.',
+        'A page that has taken its last action answers every other: The page takes no more '
+        'actions.'),
     errors=(
-        'An element that is not there, hidden or disabled: a line beginning with Error names it, '
-        'and the page stays.',
-        'An address that does not answer gives the page of an error with its reason.',
-        'A field that is required or ill-formed shows its message beside it once the form is sent.',
-    ),
+        'An element that is not there, hidden, disabled or covered by another, a key or an option '
+        'that does not exist: a line beginning with Error says so, and the page stays.',
+        'What is no action gets such a line too.',
+        'An address that cannot be reached by a link gives a page that says so; goto answers it '
+        'with an error.'),
     runtime=(
-        'Clocks, counters of visitors and advertisements cannot be known: keep their place and '
-        'form.',),
+        'Nothing is left to chance but what the site draws: chance is drawn from a seed that is '
+        'not shown, and any likely outcome will do.',),
     demonstration=(
-        ('{"name": "type", "arguments": {"element": 2, "text": "Ada"}}',
-         '[0] document "Sign up"\n  [1] heading "Sign up"\n  [2] textbox "Name" value="Ada" focused'
-         '\n  [3] checkbox "News"\n  [4] button "Send"'),
-        ('{"name": "click", "arguments": {"element": 3}}',
-         '[0] document "Sign up"\n  [1] heading "Sign up"\n  [2] textbox "Name" value="Ada"'
-         '\n  [3] checkbox "News" checked focused\n  [4] button "Send"'),
-        ('{"name": "click", "arguments": {"element": 9}}', 'Error: no element 9')),
-    demonstration_state=(
-        '[0] document "Sign up"\n  [1] heading "Sign up"\n  [2] textbox "Name"'
-        '\n  [3] checkbox "News"\n  [4] button "Send"'),
+        ("fill('1', 'keli')", _LOGIN.format(' value="keli", focused', '')),
+        ("press('1', 'Tab')", _LOGIN.format(' value="keli"', ', focused')),
+        ("keyboard_type('3hI')", _LOGIN.format(' value="keli"', ' value="•••", focused')),
+        ("click('9')", 'Error: there is no element 9')),
+    demonstration_state=_LOGIN.format('', ''),
     toolsets={'': (
-        Tool('click', 'Click an element.', (('element', 'integer'),)),
-        Tool('type', 'Type into a field.', (('element', 'integer'), ('text', 'string'))),
-        Tool('clear', 'Empty a field.', (('element', 'integer'),)),
-        Tool('select', 'Choose an option of a list.',
-             (('element', 'integer'), ('option', 'string'))),
-        Tool('press', 'Press a key.', (('key', 'string'),)),
-        Tool('scroll', 'Scroll the page.', (('direction', '"up" | "down"'),)),
-        Tool('go', 'Open an address.', (('address', 'string'),)),
-        Tool('back', 'Go back to the page before.'))})
+        Tool('click', 'Click an element.', _POINTER),
+        Tool('dblclick', 'Click an element twice.', _POINTER),
+        Tool('hover', 'Move the mouse to an element.', (_BID,)),
+        Tool('focus', 'Give an element the focus.', (_BID,)),
+        Tool('clear', 'Empty a field.', (_BID,)),
+        Tool('check', 'Check a box that is not checked.', (_BID,)),
+        Tool('uncheck', 'Uncheck a box that is checked.', (_BID,)),
+        Tool('fill', 'Put a text into a field.', (_BID, ('value', 'string'))),
+        Tool('press', 'Press a key in an element.', (_BID, ('key_comb', 'string'))),
+        Tool('select_option', 'Choose one option of a list, or several.',
+             (_BID, ('options', 'string | list of strings'))),
+        Tool('drag_and_drop', 'Drag an element to another.',
+             (('from_bid', 'string'), ('to_bid', 'string'))),
+        Tool('keyboard_press', 'Press a key.', (('key', 'string'),)),
+        Tool('keyboard_type', 'Type a text.', (('text', 'string'),)),
+        Tool('scroll', 'Turn the wheel, in pixels.',
+             (('delta_x', 'number'), ('delta_y', 'number'))),
+        Tool('noop', 'Let time pass.', (('wait_ms?', 'number'),)),
+        Tool('goto', 'Open an address.', (('url', 'string'),)),
+        Tool('go_back', 'Go back to the page before.'),
+        Tool('go_forward', 'Go to the page that was left by going back.'))})
