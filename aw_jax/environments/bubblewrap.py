@@ -51,3 +51,11 @@ def python_folders(packages: Sequence[str]) -> list[str]:
     if not within:
       folders.append(folder)
   return folders
+
+
+def readable(content: bytes) -> int:
+  """A descriptor from which `content` can be read to its end."""
+  descriptor = os.memfd_create('aw_jax')
+  os.write(descriptor, content)
+  os.lseek(descriptor, 0, os.SEEK_SET)
+  return descriptor

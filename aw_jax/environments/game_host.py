@@ -14,16 +14,12 @@ import glob
 import importlib.util
 import json
 import os
-import select
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from typing import Any
 
-from aw_jax.environments import bubblewrap
+from aw_jax.environments import asking, bubblewrap
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 
 ENGINES = ('textworld', 'express', 'scienceworld')
@@ -70,7 +66,7 @@ class Host:
   def __init__(self, engine: str, limits: Limits = Limits()):
     self._engine, self._limits = engine, limits
     self._lock = threading.Lock()
-    self._process: subprocess.Popen | None = None
+    self._process: asking.Process | None = None
     self.starts = 0
 
   def request(self, *, since: int | None = None, **request: Any) -> dict[str, Any]:
@@ -91,20 +87,11 @@ class Host:
         self._start()
       starting = request['op'] in ('describe', 'start')
       seconds = self._limits.start_seconds if starting else self._limits.call_seconds
-      data = json.dumps(request).encode()
       try:
-        self._process.stdin.write(len(data).to_bytes(4, 'big') + data)
-        self._process.stdin.flush()
-        deadline = time.monotonic() + seconds
-        size = int.from_bytes(self._read(4, deadline), 'big')
-        answer = json.loads(self._read(size, deadline))
-      except TimeoutError as error:
-        raise self._broken('did not answer in time', '') from error
-      except (OSError, ValueError) as error:
-        raise self._broken('ended', str(error)) from error
-      if 'error' in answer:
-        raise self._broken('failed', answer['error'])
-      return answer
+        return self._process.ask(seconds, **request)
+      except BrokenEnvironmentError:
+        self._process = None
+        raise
 
   def close(self) -> None:
     """Ends the engine; a later request starts another."""
@@ -113,41 +100,13 @@ class Host:
 
   def _start(self) -> None:
     command = _command(self._engine, self._limits)
-    self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
-    self._process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd='/',
-        env={})
+    self._process = asking.Process(f'{self._engine} game process', command)
     self.starts += 1
 
   def _stop(self) -> None:
     if self._process is not None:
-      self._process.kill()  # bwrap's --die-with-parent takes the rest down
-      self._process.communicate()
+      self._process.stop()
       self._process = None
-      self._errors.close()
-
-  def _read(self, size: int, deadline: float) -> bytes:
-    descriptor = self._process.stdout.fileno()
-    data = b''
-    while len(data) < size:
-      if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        raise TimeoutError
-      piece = os.read(descriptor, size - len(data))
-      if not piece:
-        raise OSError('no answer')
-      data += piece
-    return data
-
-  def _broken(self, what: str, reason: str) -> BrokenEnvironmentError:
-    self._process.kill()
-    self._process.wait()
-    self._errors.seek(0)
-    said = self._errors.read()[-4000:].decode('utf-8', 'replace').strip().split('\n')[-1]
-    self._stop()
-    if what == 'ended' and said:
-      reason = said
-    return BrokenEnvironmentError(
-        f'the {self._engine} game process {what}' + (f' ({reason})' if reason else ''))
 
 
 _hosts = {engine: Host(engine) for engine in ENGINES}
@@ -205,9 +164,10 @@ def _command(engine: str, limits: Limits) -> list[str]:
   uid = 200_000 + os.getpid() if os.geteuid() == 0 else 0
   packages = os.path.dirname(os.path.dirname(
       importlib.util.find_spec(_PACKAGES[engine]).origin))
-  code = '/opt/games/' + _MODULE.replace('.', '/')
+  code = '/opt/games/aw_jax/environments'
   binds = {folder: folder for folder in bubblewrap.python_folders([packages])}
-  binds |= {code: os.path.join(_HERE, 'game_engines')}
+  binds |= {f'{code}/{name}': os.path.join(_HERE, name)
+            for name in ('answering.py', 'game_engines')}
   binds |= {folder: folder for folder in glob.glob('/etc/java*')}  # Debian keeps settings there
   path = '/usr/bin:/bin'
   if engine in _JAVA:

@@ -294,3 +294,6 @@ register_domain(
 register_domain(
     'android', 'aw_jax.environments.android:AndroidEnvironment',
     'aw_jax.environments.android_tasks:FAMILIES', 'apt-get install -y adb')
+register_domain(
+    'os', 'aw_jax.environments.desktop:DesktopEnvironment',
+    'aw_jax.environments.desktop_tasks:FAMILIES', 'apt-get install -y bubblewrap xvfb')

@@ -1,24 +1,13 @@
 """The process inside the sandbox that plays games; started by game_host.py.
 
-Requests and answers are JSON with a length of four bytes before it, on stdin and stdout. A request
-names an operation, which is a method of the engine. Several games run side by side, each under the
-name of its session.
+A request's operation is a method of the engine. Several games run side by side, each under the name
+of its session.
 """
 
 import json
-import os
-import resource
 import sys
 
-
-def _confine(limits, uid):
-  for name, value in limits.items():
-    resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (value, value))
-  if uid:
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-  os.umask(0o022)
+from aw_jax.environments import answering
 
 
 def make_engine(name):
@@ -30,32 +19,11 @@ def make_engine(name):
   return {'express': java.Express, 'scienceworld': java.ScienceWorld}[name]()
 
 
-def _read_exactly(stream, count):
-  data = stream.read(count)
-  if len(data) < count:
-    sys.exit(0)
-  return data
-
-
 def main():
   """Serves requests until stdin closes."""
   settings = json.loads(sys.argv[1])
-  _confine(settings['limits'], settings['uid'])
-  # What a game or its library prints goes to stderr; answers alone go where they are read.
-  answers = os.fdopen(os.dup(1), 'wb')
-  os.dup2(2, 1)
-  engine = make_engine(settings['engine'])
-  while True:
-    size = int.from_bytes(_read_exactly(sys.stdin.buffer, 4), 'big')
-    request = json.loads(_read_exactly(sys.stdin.buffer, size))
-    operation = request.pop('op')
-    try:
-      answer = getattr(engine, operation)(**request)
-    except Exception as error:  # the reader says it in one sentence
-      answer = {'error': f'{operation}: {error!r}'}
-    data = json.dumps(answer).encode()
-    answers.write(len(data).to_bytes(4, 'big') + data)
-    answers.flush()
+  answering.confine(settings['limits'], settings['uid'])
+  answering.serve(lambda: make_engine(settings['engine']))
 
 
 if __name__ == '__main__':
