@@ -11,8 +11,9 @@ The hidden check after the last turn is one of
     {"name": "read_file", "arguments": {"path": "notes.txt"}}
     {"name": "list_files", "arguments": {}}
     {"name": "read_text", "arguments": {"window": "galculator"}}
+    {"name": "read_setting", "arguments": {"key": "word-wrap"}}
 which agents do not have: the text of a file, all paths (folders end with /), the first text that a
-window with this word in its title shows.
+window with this word in its title shows, a setting of the text editor that is not at its default.
 """
 
 import re
@@ -21,6 +22,7 @@ from typing import Any
 from aw_jax.environments import desktop_host, desktop_screen
 from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.environments.desktop_screen import Screen
+from aw_jax.environments.desktop_settings import MOUSEPAD_FILE
 from aw_jax.environments.mcp import CallError, parse_call
 from aw_jax.environments.tool_calls import check_form, check_text
 from aw_jax.trajectories import Task
@@ -32,7 +34,8 @@ TOOLS = {
     'drag': ({'element': int, 'to': int},), 'scroll': ({'element': int, 'direction': str},),
     'type': ({'text': str},), 'key': ({'keys': str},)}
 CHECKS = {
-    'read_file': ({'path': str},), 'list_files': ({},), 'read_text': ({'window': str},)}
+    'read_file': ({'path': str},), 'list_files': ({},), 'read_text': ({'window': str},),
+    'read_setting': ({'key': str},)}
 DIRECTIONS = ('up', 'down')
 # As an agent writes them -> as X does.
 KEYS = {
@@ -98,6 +101,8 @@ class DesktopEnvironment(Environment):
     if name == 'read_file':
       text = self._files.get(arguments['path'])
       return 'Error: there is no such file' if text is None else text
+    if name == 'read_setting':
+      return self._setting(arguments['key'])
     return self._text_of(arguments['window'])
 
   def close(self) -> None:
@@ -138,6 +143,11 @@ class DesktopEnvironment(Environment):
       numbers = ', '.join(str(one.number) for one in found)
       raise CallError(f'{len(found)} elements have that label; give one by number: {numbers}')
     return found[0].place
+
+  def _setting(self, key: str) -> str:
+    settings = self._desktop.read(MOUSEPAD_FILE) or ''
+    found = re.search(rf'^{re.escape(key)}=(.*)$', settings, re.MULTILINE)
+    return found[1] if found else 'default'
 
   def _text_of(self, title: str) -> str:
     inside = False

@@ -37,8 +37,9 @@ _VARIABLES = {
     'LOGNAME': 'agent', 'SHELL': '/bin/false', 'PYTHONHASHSEED': '0',
     'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONPATH': '/opt/desktop', 'PYTHONWARNINGS': 'ignore',
     # Settings in a file of the home directory, files by the kernel alone: no daemons of GNOME's.
-    'GSETTINGS_BACKEND': 'keyfile', 'GIO_USE_VFS': 'local', 'GIO_USE_VOLUME_MONITOR': 'unix',
-    'NO_AT_BRIDGE': '0', 'GDK_BACKEND': 'x11', 'XDG_DATA_DIRS': '/usr/share',
+    'GSETTINGS_BACKEND': 'keyfile', 'GIO_MODULE_DIR': '/opt/desktop',
+    'GTK_MODULES': 'gail:atk-bridge',  # for pcmanfm, which is of GTK 2
+    'GDK_BACKEND': 'x11', 'XDG_DATA_DIRS': '/usr/share',
     'XDG_CONFIG_DIRS': '/opt/desktop'}
 
 
@@ -90,6 +91,10 @@ class Desktop:
       'running' (names of programs).
     """
     return self._process.ask(self._limits.call_seconds, op='act', tool=tool, **arguments)
+
+  def read(self, path: str) -> str | None:
+    """The text of a file below home, hidden ones too; None where there is none."""
+    return self._process.ask(self._limits.call_seconds, op='read', path=path)['text']
 
   def close(self) -> None:
     """Ends everything in it."""

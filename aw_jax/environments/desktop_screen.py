@@ -17,16 +17,18 @@ from typing import Any
 MAX_NAME_CHARACTERS = 120
 MAX_TEXT_CHARACTERS = 1500
 MAX_SCREEN_CHARACTERS = 8000
-# What only holds others, unless it has a name.
+# What only holds others: shown where it has a name, or never.
 _HOLDERS = frozenset((
-    'filler', 'panel', 'scroll pane', 'page tab list', 'page tab', 'split pane', 'viewport',
-    'layered pane', 'tool bar', 'menu bar', 'table', 'tree table', 'list', 'table cell', 'icon',
-    'image', 'label', 'status bar', 'separator', 'window', 'unknown', 'grouping', 'section',
-    'table column header', 'list box', 'root pane', 'menu', 'menu item'))
+    'page tab', 'table', 'tree table', 'list', 'table cell', 'icon', 'image', 'label', 'status bar',
+    'window', 'unknown', 'grouping', 'section', 'table column header', 'menu', 'menu item',
+    'tool bar', 'menu bar'))
+_UNSHOWN = frozenset((
+    'filler', 'panel', 'scroll pane', 'split pane', 'viewport', 'page tab list', 'layered pane',
+    'list box', 'list item', 'root pane', 'separator'))
 _WINDOWS = ('frame', 'dialog', 'alert', 'file chooser', 'color chooser')
 _TITLE_BAR = 10  # pixels from the upper edge of a window to the middle of its title bar
-# What nobody can predict: the time of day.
-_CLOCK = re.compile(r'\b\d{1,2}:\d\d(?::\d\d)?\b')
+# What nobody can predict: the time of day, with the date where both are given.
+_CLOCK = re.compile('\\b(?:\\d\\d/\\d\\d/\\d\\d )?\\d{1,2}\u200e?[:\N{RATIO}]\u200e?\\d\\d\\b')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,8 @@ def read(nodes: Sequence[Sequence[Any]], numbers: dict) -> Screen:
     kind = (role, '' if depth == 0 else name)  # a title may change
     order = counts[kind] = counts.get(kind, 0) + 1
     key = (above, *kind, order)
-    shown = bool(name or role not in _HOLDERS) and box[2] > 0 and box[3] > 0
+    shown = (role not in _UNSHOWN and bool(name or role not in _HOLDERS)
+             and box[2] > 0 and box[3] > 0)
     open_.append((key, {}, indent + shown))
     if shown:
       number = numbers.setdefault(key, len(numbers) + 1)

@@ -34,6 +34,12 @@ gtk-primary-button-warps-slider=0
 gtk-menu-popup-delay=0
 gtk-entry-select-on-focus=1
 """
+_GTK2 = """gtk-enable-animations = 0
+gtk-cursor-blink = 0
+gtk-double-click-time = 100
+gtk-recent-files-max-age = 0
+gtk-enable-tooltips = 0
+"""
 _FILE_CHOOSER = """[org/gtk/settings/file-chooser]
 startup-mode='cwd'
 location-mode='path-bar'
@@ -51,8 +57,8 @@ autorun=0
 [ui]
 win_width=640
 win_height=480
-side_pane_mode=hidden
-view_mode=icon
+side_pane_mode=hidden;places
+view_mode=list
 sort=name;ascending;
 toolbar=navigation;home;
 show_statusbar=0
@@ -88,6 +94,7 @@ MOUSEPAD_FILE = '.config/glib-2.0/settings/keyfile'
 CONFIG = {
     '.config/openbox/rc.xml': _OPENBOX,
     '.config/gtk-3.0/settings.ini': _GTK,
+    '.gtkrc-2.0': _GTK2,
     MOUSEPAD_FILE: _FILE_CHOOSER,
     '.config/pcmanfm/default/pcmanfm.conf': _PCMANFM,
     '.config/libfm/libfm.conf': _LIBFM,

@@ -8,10 +8,15 @@ import time
 from aw_jax.environments.desktop_session import accessibility
 
 SETTLE_SECONDS = 8.0  # at most, for a screen to rest
-_PAUSE_SECONDS = 0.03  # between two readings
-_START_SECONDS = 20.0
-# What a program shows of files follows them by timers of its own: so long must both have rested.
-_FILES_SECONDS = 1.3
+# How long nothing has anything to do before the screen is read, because of what waits by a timer:
+# a button that a key presses does for 0.25 s, so do typed searches, and what lists a folder.
+_IDLE_SECONDS = 0.06
+_IDLE_AFTER = {'key': 0.35, 'type': 0.2}
+_IDLE_LISTING = 0.4
+# What a file manager shows of files that changed follows them later still.
+_IDLE_CHANGED = 1.3
+_FILE_MANAGERS = ('pcmanfm', 'thunar')
+_START_SECONDS = 6.0
 _MTIME = 1705312800  # as sandbox.py's clock
 _BUTTONS = {'click': ['1'], 'double_click': ['--repeat', '2', '--delay', '10', '1'],
             'right_click': ['3']}
@@ -58,7 +63,7 @@ class Session:
       self._launch(*command)
       self._until(lambda: len(self._screen.applications()) > before,  # noqa: B023  # called at once
                   f'{command[0]} did not open a window')
-    return self._answer()
+    return self._answer(None, _IDLE_SECONDS)
 
   def act(self, tool, place=None, to=None, text='', keys='', direction=''):
     """Uses mouse or keyboard, waits until the screen rests, and reads it."""
@@ -77,28 +82,52 @@ class Session:
                     'sleep', '0.1', 'mouseup', '1')
     else:
       self._xdotool('mousemove', *place, 'click', *_BUTTONS[tool])
-    return self._answer(before)
+    return self._answer(before, _IDLE_AFTER.get(tool, _IDLE_SECONDS))
 
-  def _answer(self, before=None):
-    nodes = self._settle(before)
+  def read(self, path):
+    """The text of a file below home; {'text': None} where there is none."""
+    try:
+      with open(os.path.join(self._home, path), encoding='utf-8', errors='replace') as file:
+        return {'text': file.read(1 << 16)}
+    except OSError:
+      return {'text': None}
+
+  def _answer(self, before, idle_seconds):
+    nodes = self._settle(before, idle_seconds)
     return {'nodes': nodes, 'files': self._files(), 'running': self._running()}
 
-  def _settle(self, before):
-    """Reads the screen until two readings agree, no program is starting and files have rested."""
+  def _settle(self, before, idle_seconds):
+    """Reads the screen until two readings agree, no program is starting and files have rested.
+
+    Args:
+      before: the files before what was done, None where a file manager has yet to list them.
+      idle_seconds: what has to pass with nothing to do.
+    """
     deadline = time.monotonic() + SETTLE_SECONDS
-    last, files, since = None, before, 0.0
+    listing = bool(set(_FILE_MANAGERS) & set(self._running()))
+    last, files = None, before
     while True:
+      found = self._files()
+      if listing and (found != files or last is None):
+        idle_seconds = max(idle_seconds, _IDLE_LISTING if found == files else _IDLE_CHANGED)
+      files = found
+      self._idle(idle_seconds, deadline)
       nodes = self._read()
-      now, found = time.monotonic(), self._files()
-      if found != files:
-        if files is not None:
-          since = now
-        files = found
-      resting = nodes == last and nodes and now - since >= _FILES_SECONDS
-      if now > deadline or resting and not self._starting():
-        return nodes or []
-      last = nodes
-      time.sleep(_PAUSE_SECONDS)
+      if time.monotonic() > deadline:
+        if not nodes:
+          raise TimeoutError('the screen cannot be read')
+        return nodes
+      if nodes and nodes == last and self._files() == files and not self._starting():
+        return nodes
+      last, idle_seconds = nodes, _IDLE_SECONDS
+
+  def _idle(self, seconds, deadline):
+    """Waits until for so long no other process has wanted to run, however busy the machine is."""
+    since = time.monotonic()
+    while (now := time.monotonic()) - since < seconds and now < deadline:
+      if any_runs():
+        since = now
+      time.sleep(0.004)
 
   def _read(self):
     """The nodes, or None where a window went while it was read."""
@@ -189,3 +218,19 @@ def _processes():
       if rest.split()[0] not in 'ZX':
         found.append((int(entry), head.partition('(')[2]))
   return found
+
+
+def any_runs():
+  """Whether any thread of another process runs or waits for its turn."""
+  own = os.getpid()
+  for process, _ in _processes():
+    if process == own:
+      continue
+    try:
+      for thread in os.listdir(f'/proc/{process}/task'):
+        with open(f'/proc/{process}/task/{thread}/stat', encoding='utf-8') as file:
+          if file.read().rpartition(')')[2].split()[0] in 'RD':
+            return True
+    except OSError:
+      continue
+  return False

@@ -27,6 +27,11 @@ def menu(*labels: str) -> list[str]:
   return [click(label) for label in labels]
 
 
+def double_click(label: str) -> str:
+  """Opens what has this label."""
+  return call_text('double_click', label=label)
+
+
 def write(text: str) -> str:
   """Types."""
   return call_text('type', text=text)
@@ -79,11 +84,22 @@ def file_says(path: str, expected: str) -> Verifier:
   return Verifier('command', expected, call_text('read_file', path=path))
 
 
+def setting_is(name: str, value: str) -> Verifier:
+  """Passes where a setting of the editor has this value."""
+  return Verifier('command', value, call_text('read_setting', key=name))
+
+
+def window_shows(title: str, expected: str) -> Verifier:
+  """Passes where the first text of a window is this."""
+  return Verifier('command', expected, call_text('read_text', window=title))
+
+
 def files_are(files: Mapping[str, str], folders: Sequence[str] = ()) -> Verifier:
   """Passes where these and no other files and folders are there."""
   paths = {*files, *(f'{folder}/' for folder in folders)}
   for path in (*files, *folders):
     parts = path.split('/')
     paths |= {'/'.join(parts[:i]) + '/' for i in range(1, len(parts))}
+  paths.discard('Trash/')  # it is no folder of the home directory
   expected = sorted(paths, key=lambda path: path.rstrip('/'))
   return Verifier('command', '\n'.join(expected), call_text('list_files'))
