@@ -11,6 +11,7 @@ applications while it waits for an answer, and can then wait for ever.
 MAX_NODES = 1500
 _CHILDREN = 400  # of one node
 _CALL_MS = 3000
+_NOWHERE = -(2 ** 31)  # where what is not on the screen is said to be
 # Numbers of states, as the protocol has them.
 _ACTIVE, _CHECKED, _EDITABLE, _EXPANDED, _FOCUSED = 1, 4, 7, 10, 12
 _SELECTED, _SENSITIVE, _SHOWING = 23, 24, 25
@@ -19,7 +20,7 @@ _MARKS = {'active': _ACTIVE, 'focused': _FOCUSED, 'checked': _CHECKED, 'selected
 _CHECKABLE = ('check box', 'check menu item', 'radio button', 'radio menu item', 'toggle button')
 _TEXTS = ('text', 'entry', 'label', 'table cell', 'password text', 'spin button', 'status bar')
 _POPUP = 'window'  # of a menu
-_UNSEEN = ('tool tip', 'redundant object', 'scroll bar', 'separator')
+_UNSEEN = ('tool tip', 'redundant object', 'scroll bar', 'separator', 'tear off menu item')
 _ATSPI = 'org.a11y.atspi'
 _ROOT = f'{_ATSPI}.Registry', '/org/a11y/atspi/accessible/root'
 
@@ -67,20 +68,18 @@ class Reader:
       self._walk(window, 0, window in in_front or not in_front, nodes)
     return nodes
 
-  def _walk(self, node, depth, whole, nodes):
-    states = self._states(node)
-    if len(nodes) >= MAX_NODES or not _has(states, _SHOWING):
+  def _walk(self, node, depth, whole, nodes, in_menu=False):
+    states, role = self._states(node), self._role(node)
+    if len(nodes) >= MAX_NODES or role in _UNSEEN:
       return
-    role = self._role(node)
-    if role in _UNSEEN:
+    # GTK 2 does not say of the entries of an open menu that they are showing.
+    if not _has(states, _SHOWING) and not (in_menu and self._place(node)[0] > _NOWHERE):
       return
     nodes.append(self._describe(node, depth, role, states))
-    if not whole:
-      return
-    children = self._children(node)
-    if role != 'menu' or _has(states, _SELECTED) or children and self._shows(children[0]):
-      for child in children:  # of a closed menu all are hidden
-        self._walk(child, depth + 1, True, nodes)
+    is_menu = role == 'menu' and depth > 1
+    if whole and (not is_menu or _has(states, _SELECTED) or _has(states, _FOCUSED)):
+      for child in self._children(node):  # of a closed menu all are hidden
+        self._walk(child, depth + 1, True, nodes, is_menu)
 
   def _describe(self, node, depth, role, states):
     marks = [mark for mark, state in _MARKS.items() if _has(states, state)]
@@ -88,14 +87,16 @@ class Reader:
       marks.append('unchecked')
     if not _has(states, _SENSITIVE):
       marks.append('disabled')
-    (place,) = self._call(node, 'Component', 'GetExtents', self._variant('(u)', (0,)))
     text, selection = '', None
     if role in _TEXTS:
       text = self._text(node)
       if 'editable' in marks and 'focused' in marks:
         selection = self._selection(node)
-    return [depth, role, self._property(node, 'Accessible', 'Name'), text, marks, list(place),
-            selection]
+    return [depth, role, self._property(node, 'Accessible', 'Name'), text, marks,
+            self._place(node), selection]
+
+  def _place(self, node):
+    return list(self._call(node, 'Component', 'GetExtents', self._variant('(u)', (0,)))[0])
 
   def _text(self, node):
     try:
