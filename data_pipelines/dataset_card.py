@@ -30,6 +30,9 @@ LICENCES = {
     'swe': (_OURS, 'source of isodate: BSD-3-Clause; of inflection, parse and schema: MIT'),
     'textgame': (
         _OURS, 'games and texts of TextWorld: MIT; TextWorld-Express and ScienceWorld: Apache-2.0'),
+    'os': (
+        _OURS, 'what Mousepad, galculator, PCManFM, Thunar and GTK show: names of their menus and '
+        'buttons, GPL-2.0 or later'),
     'android': (_OURS, "what the device's applications show: their own licences"),
 }
 

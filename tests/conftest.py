@@ -61,6 +61,10 @@ def missing(name: str) -> str | None:
     from aw_jax.environments.swe_tasks import catalogue
     reason = swe_packages.missing(catalogue.packages())
     return f'needs {reason}' if reason else None
+  if name == 'desktop':
+    from aw_jax.environments import desktop_host
+    reason = desktop_host.missing()
+    return f'needs {reason}' if reason else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
   if shutil.which(name) is None:

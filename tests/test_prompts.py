@@ -355,6 +355,16 @@ def real_server(name: str):
         document.split('\n', 2)
         for document in domains.FACTS['search'].demonstration_state[3:].split('\n== ')]})])
 def test_demonstrations_are_what_the_real_world_answers(domain, setup):
+  check_demonstration(domain, setup)
+
+
+@pytest.mark.requires('desktop')
+def test_the_desktops_demonstration_is_what_the_real_one_answers():
+  check_demonstration('os', {'files': {'list.txt': 'milk\n'},
+                             'programs': [['mousepad', 'list.txt']]})
+
+
+def check_demonstration(domain, setup):
   facts = domains.FACTS[domain]
   with registry.make_environment(domain) as environment:
     environment.reset(a_task(domain, facts.demonstration_state, setup))

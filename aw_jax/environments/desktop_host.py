@@ -9,6 +9,7 @@ that hangs) passes from one to the next.
 import atexit
 import dataclasses
 import functools
+import glob
 import json
 import os
 import shutil
@@ -22,12 +23,15 @@ from aw_jax.environments.desktop_settings import CONFIG
 HOME = '/home/agent'
 SIZE = '1366x1000'
 PROGRAMS = ('mousepad', 'galculator', 'pcmanfm', 'thunar')
-PYTHON = '/usr/bin/python3'  # Debian's: python3-pyatspi and gi belong to it
+PYTHON = '/usr/bin/python3'  # Debian's, which has python3-gi
 INSTALL = (
-    'apt-get install -y bubblewrap xvfb xdotool openbox dbus-x11 at-spi2-core gir1.2-atspi-2.0 '
-    'python3-pyatspi mousepad galculator pcmanfm thunar')
+    'apt-get install -y bubblewrap xvfb xdotool openbox dbus at-spi2-core libatk-adaptor '
+    'libgail-common python3-gi mousepad galculator pcmanfm thunar')
 _NEEDED = ('bwrap', 'Xvfb', 'xdotool', 'openbox', 'dbus-daemon', *PROGRAMS)
-_TYPELIB = 'girepository-1.0/Atspi-2.0.typelib'
+_FILES = {  # what else is needed -> where one of it has to be
+    'AT-SPI': '/usr/libexec/at-spi-bus-launcher',
+    'AT-SPI for GTK 2': '/usr/lib/*/gtk-2.0/modules/libatk-bridge.so',
+    f'python3-gi for {PYTHON}': '/usr/lib/python3/dist-packages/gi/__init__.py'}
 _ATTEMPTS = 3  # at describing a desktop, which has no effects
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _CODE = '/opt/desktop/aw_jax/environments'
@@ -106,9 +110,9 @@ def missing() -> str:
   for program in _NEEDED:
     if shutil.which(program) is None:
       return f'{program} not found: {INSTALL}'
-  if not os.path.exists(PYTHON) or not any(
-      os.path.exists(f'/usr/lib/{folder}/{_TYPELIB}') for folder in os.listdir('/usr/lib')):
-    return f'AT-SPI for {PYTHON} not found: {INSTALL}'
+  for name, path in _FILES.items():
+    if not glob.glob(path):
+      return f'{name} not found: {INSTALL}'
   return ''
 
 

@@ -296,4 +296,6 @@ register_domain(
     'aw_jax.environments.android_tasks:FAMILIES', 'apt-get install -y adb')
 register_domain(
     'os', 'aw_jax.environments.desktop:DesktopEnvironment',
-    'aw_jax.environments.desktop_tasks:FAMILIES', 'apt-get install -y bubblewrap xvfb')
+    'aw_jax.environments.desktop_tasks:FAMILIES',
+    'apt-get install -y bubblewrap xvfb xdotool openbox dbus at-spi2-core libatk-adaptor '
+    'libgail-common python3-gi mousepad galculator pcmanfm thunar')

@@ -7,7 +7,7 @@ import time
 
 from aw_jax.environments.desktop_session import accessibility
 
-SETTLE_SECONDS = 8.0  # at most, for a screen to rest
+SETTLE_SECONDS = 20.0  # at most, for a screen to rest
 # How long nothing has anything to do before the screen is read, because of what waits by a timer:
 # a button that a key presses does for 0.25 s, so do typed searches, and what lists a folder.
 _IDLE_SECONDS = 0.06
@@ -16,7 +16,7 @@ _IDLE_LISTING = 0.4
 # What a file manager shows of files that changed follows them later still.
 _IDLE_CHANGED = 1.3
 _FILE_MANAGERS = ('pcmanfm', 'thunar')
-_START_SECONDS = 6.0
+_START_SECONDS = 45.0
 _MTIME = 1705312800  # as sandbox.py's clock
 _BUTTONS = {'click': ['1'], 'double_click': ['--repeat', '2', '--delay', '10', '1'],
             'right_click': ['3']}
