@@ -35,6 +35,9 @@ LICENCES = {
         _OURS, 'games and texts of TextWorld: MIT; TextWorld-Express and ScienceWorld: Apache-2.0'),
     'web': (
         _OURS, 'pages of MiniWoB++ and of TodoMVC: MIT; TiddlyWiki: BSD-3-Clause'),
+    'os': (
+        _OURS, 'what Mousepad, galculator, PCManFM, Thunar and GTK show: names of their menus and '
+        'buttons, GPL-2.0 or later'),
     'android': (_OURS, "what the device's applications show: their own licences"),
 }
 

@@ -74,6 +74,10 @@ def missing(name: str) -> str | None:
     from aw_jax.environments import web_sites
     absent = [site.package for site in web_sites.SITES.values() if not os.path.exists(site.path)]
     return f'needs {", ".join(absent)}: {web_sites.FETCH}' if absent else None
+  if name == 'desktop':
+    from aw_jax.environments import desktop_host
+    reason = desktop_host.missing()
+    return f'needs {reason}' if reason else None
   if name not in _PROGRAMS:
     raise pytest.UsageError(f'requires({name!r}): say in tests/conftest.py how to install it')
   if shutil.which(name) is None:

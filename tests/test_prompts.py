@@ -369,6 +369,16 @@ WEB = pytest.mark.requires('chromium', 'playwright', 'miniwob')
     pytest.param('web', {'site': 'miniwob', 'path': '/miniwob/login-user.html', 'seed': 1},
                  marks=WEB)])
 def test_demonstrations_are_what_the_real_world_answers(domain, setup):
+  check_demonstration(domain, setup)
+
+
+@pytest.mark.requires('desktop')
+def test_the_desktops_demonstration_is_what_the_real_one_answers():
+  check_demonstration('os', {'files': {'list.txt': 'milk\n'},
+                             'programs': [['mousepad', 'list.txt']]})
+
+
+def check_demonstration(domain, setup):
   facts = domains.FACTS[domain]
   with registry.make_environment(domain) as environment:
     environment.reset(a_task(domain, facts.demonstration_state, setup))

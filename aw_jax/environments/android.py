@@ -33,6 +33,7 @@ from aw_jax.environments.base import (
   Step,
 )
 from aw_jax.environments.mcp import CallError, parse_call
+from aw_jax.environments.tool_calls import check_form, check_text
 from aw_jax.trajectories import Task
 
 MAX_TYPED_CHARACTERS = 500
@@ -286,21 +287,11 @@ class AndroidEnvironment(Environment):
 
 def check_call(name: str, arguments: dict[str, Any]) -> None:
   """Raises CallError for an unknown tool, and for arguments that it does not take."""
-  if name not in TOOLS:
-    raise CallError(f'there is no tool {name[:60]!r}; there are {", ".join(TOOLS)}')
-  form = next((form for form in TOOLS[name] if set(form) == set(arguments)), None)
-  if form is None:
-    forms = ' or '.join(' and '.join(form) or 'no arguments' for form in TOOLS[name])
-    raise CallError(f'{name} takes {forms}')
-  for argument, kind in form.items():
-    if type(arguments[argument]) is not kind:
-      raise CallError(f'{argument} must be {"an integer" if kind is int else "a string"}')
+  check_form(TOOLS, name, arguments)
   for argument, known in (('key', KEYS), ('direction', DIRECTIONS)):
-    if argument in form and arguments[argument] not in known:
+    if argument in arguments and arguments[argument] not in known:
       raise CallError(f'{argument} must be one of {", ".join(known)}')
-  text = arguments.get('text', ' ')
-  if not (text.isascii() and text.isprintable() and 0 < len(text) <= MAX_TYPED_CHARACTERS):
-    raise CallError(f'text must be 1 to {MAX_TYPED_CHARACTERS} printable ASCII characters')
+  check_text(arguments.get('text', ' '), MAX_TYPED_CHARACTERS)
   if not 1 <= arguments.get('seconds', 1) <= MAX_WAIT_SECONDS:
     raise CallError(f'seconds must be 1 to {MAX_WAIT_SECONDS}')
 

@@ -1,34 +1,20 @@
-"""What a worker's process does inside its sandbox: confines itself, answers requests (workers.py).
+"""What a program of ours does inside its sandbox: it answers requests (asking.py).
 
-Imported there alone, by programs that are handed its file; it needs the standard library only.
+Requests and answers are JSON with a length of four bytes before it, on stdin and stdout. A request
+names an operation, which is a method of one object. Imported inside sandboxes alone, by programs
+that are handed this file; it needs the standard library only.
 """
 
 import json
 import os
-import resource
 import sys
 
 
-def confine(limits, uid):
-  """Sets limits (name of an RLIMIT_ -> value) and drops root, where `uid` is not 0."""
-  for name, value in limits.items():
-    resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (value, value))
-  if uid:
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-  os.umask(0o022)
-
-
-def _read_exactly(stream, count):
-  data = stream.read(count)
-  if len(data) < count:
-    sys.exit(0)
-  return data
-
-
 def serve(make):
-  """Answers requests until stdin closes: 'op' names a method of what `make` makes."""
+  """Answers until stdin closes; `make()` is the object whose methods are the operations.
+
+  A method that fails is answered with {'error': 'operation: what it raised'}.
+  """
   # What a library prints goes to stderr; answers alone go where they are read.
   answers = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)
@@ -44,3 +30,10 @@ def serve(make):
     data = json.dumps(answer).encode()
     answers.write(len(data).to_bytes(4, 'big') + data)
     answers.flush()
+
+
+def _read_exactly(stream, count):
+  data = stream.read(count)
+  if len(data) < count:
+    sys.exit(0)
+  return data

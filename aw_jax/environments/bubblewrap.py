@@ -50,20 +50,23 @@ def arguments(
   return command
 
 
-def confined(uid: int, limits: Mapping[str, int], program: Sequence[str]) -> list[str]:
+def confined(
+    uid: int, limits: Mapping[str, int], program: Sequence[str], python: str = sys.executable
+) -> list[str]:
   """The last part of a bwrap command line: `program`, without rights and within limits.
 
   Args:
     uid: as in `arguments`.
     limits: name of an RLIMIT_ -> value; 'CORE' and 'NOFILE' are set where they are not given.
     program: an absolute path inside and its arguments.
+    python: that can run inside.
   Raises:
     MissingProgramError: where the machine's system calls are not known.
   """
   settings = {
       'uid': uid, 'limits': {'CORE': 0, 'NOFILE': 256, **limits},
       'filter': base64.b64encode(seccomp.program()).decode()}
-  return ['--', sys.executable, '-P', '-B', _CONFINE, json.dumps(settings), *program]
+  return ['--', python, '-P', '-B', _CONFINE, json.dumps(settings), *program]
 
 
 def python_folders(packages: Sequence[str]) -> list[str]:
@@ -74,3 +77,11 @@ def python_folders(packages: Sequence[str]) -> list[str]:
     if not within:
       folders.append(folder)
   return folders
+
+
+def readable(content: bytes) -> int:
+  """A descriptor from which `content` can be read to its end."""
+  descriptor = os.memfd_create('aw_jax')
+  os.write(descriptor, content)
+  os.lseek(descriptor, 0, os.SEEK_SET)
+  return descriptor

@@ -313,3 +313,8 @@ register_domain(
     'web', 'aw_jax.environments.web:WebEnvironment', 'aw_jax.environments.web_tasks:FAMILIES',
     "apt-get install -y chromium && pip install -e '.[web]' && "
     'pip install --no-deps miniwob==1.1.0')
+register_domain(
+    'os', 'aw_jax.environments.desktop:DesktopEnvironment',
+    'aw_jax.environments.desktop_tasks:FAMILIES',
+    'apt-get install -y bubblewrap xvfb xdotool openbox dbus at-spi2-core libatk-adaptor '
+    'libgail-common python3-gi mousepad galculator pcmanfm thunar')

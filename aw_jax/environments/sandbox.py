@@ -25,7 +25,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from aw_jax.environments import seccomp, terminal_state
+from aw_jax.environments import bubblewrap, seccomp, terminal_state
 from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 
 HOME = '/home/agent'
@@ -296,10 +296,10 @@ def _arguments(limits: Limits, more: Mapping[str, bytes]) -> tuple[list[str], li
       arguments += ['--ro-bind', folder, folder]
   if prefix is not None:
     arguments += ['--ro-bind', prefix, prefix, '--symlink', python, '/opt/bin/python3']
-  descriptors = [_readable(seccomp.program())]
+  descriptors = [bubblewrap.readable(seccomp.program())]
   arguments += ['--seccomp', str(descriptors[0])]
   for path, content, mode in _files() + [(path, data, '0444') for path, data in more.items()]:
-    descriptors.append(_readable(content))
+    descriptors.append(bubblewrap.readable(content))
     arguments += ['--perms', mode, '--ro-bind-data', str(descriptors[-1]), path]
   for name, value in _ENVIRONMENT.items():
     arguments += ['--setenv', name, value]
@@ -325,14 +325,6 @@ def _files() -> list[tuple[str, bytes, str]]:
     with open(source, 'rb') as file:
       files.append((f'{_DRIVER}/{path}', file.read(), mode))
   return files
-
-
-def _readable(content: bytes) -> int:
-  """A descriptor from which `content` can be read to its end."""
-  descriptor = os.memfd_create('aw_jax')
-  os.write(descriptor, content)
-  os.lseek(descriptor, 0, os.SEEK_SET)
-  return descriptor
 
 
 def python_inside() -> tuple[str, str | None]:

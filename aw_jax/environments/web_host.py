@@ -96,8 +96,9 @@ def _command(limits: Limits) -> list[str]:
   command = bubblewrap.arguments(uid, limits.disk_bytes, binds, variables)
   settings = {
       'program': _DEBIAN if os.path.exists(_DEBIAN) else os.path.realpath(shutil.which('chromium')),
-      'roots': {f'{name}.test': f'/opt/sites/{name}' for name in folders}, 'uid': uid,
-      'limits': {'DATA': limits.data_bytes, 'NPROC': limits.processes,
-                 'FSIZE': limits.disk_bytes, 'CORE': 0, 'NOFILE': 4096}}
-  return [*command, '--remount-ro', '/', '--chdir', '/tmp', '--', sys.executable, '-P', '-B',
-          '-m', f'{_MODULE}.serve', json.dumps(settings)]
+      'roots': {f'{name}.test': f'/opt/sites/{name}' for name in folders}}
+  program = bubblewrap.confined(
+      uid, {'DATA': limits.data_bytes, 'NPROC': limits.processes, 'FSIZE': limits.disk_bytes,
+            'NOFILE': 4096},
+      [sys.executable, '-P', '-B', '-m', f'{_MODULE}.serve', json.dumps(settings)])
+  return [*command, '--remount-ro', '/', '--chdir', '/tmp', *program]

