@@ -39,6 +39,8 @@ PROGRAMS = {
 IMPORT_NAMES = {
   'apache-beam': 'apache_beam', 'textworld-express': 'textworld_express',
   'orbax-checkpoint': 'orbax', 'absl-py': 'absl', 'tensorflow-datasets': 'tensorflow_datasets'}
+# In a folder of their own, by experiments.fetch_mcp (aw_jax/environments/benchmark_servers.py).
+FETCHED = ('bfcl_eval', 'loguru', 'tau2')
 RUN_AS_PROGRAMS = {'mcp-server-git': 'mcp_server_git', 'mcp-server-time': 'mcp_server_time'}
 USED_BY_OTHERS = {'tensorboard': 'clu'}
 
@@ -260,7 +262,8 @@ def declared(kind: str) -> dict[str, str]:
 
 
 def test_every_import_is_declared():
-  known = {*sys.stdlib_module_names, *PACKAGES, *declared('_DEFAULT'), *declared('_EXTRAS')}
+  known = {*sys.stdlib_module_names, *PACKAGES, *declared('_DEFAULT'), *declared('_EXTRAS'),
+           *FETCHED}
   wrong = [
     f'{place(name, line)}: {target} is in no list of setup.py' for name in modules()
     for target, line in imports(name) if target.split('.')[0] not in known]
