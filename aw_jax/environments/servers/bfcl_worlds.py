@@ -13,7 +13,7 @@ import json
 import os
 from typing import Any
 
-from aw_jax.environments.servers import benchmark
+from aw_jax.environments.servers import declarations
 
 DAY = datetime.datetime(2024, 9, 1, 10, 30)  # as BFCL's own trading bot has it
 _FILE = 'BFCL_v4_multi_turn_base.json'
@@ -23,7 +23,7 @@ _WITHOUT_STATE = ('MathAPI',)
 
 
 class Bfcl:
-  """The base tasks of BFCL's multi-turn part; see benchmark.Benchmark."""
+  """The base tasks of BFCL's multi-turn part; see Benchmark in benchmark.py."""
 
   def __init__(self):
     import bfcl_eval
@@ -40,7 +40,7 @@ class Bfcl:
       self._classes[name] = getattr(module, name)
       documents = os.path.join(
           data, 'multi_turn_func_doc', config.MULTI_TURN_FUNC_DOC_FILE_MAPPING[name])
-      described = [benchmark.compact(tool['name'], _own(tool['description']), tool['parameters'],
+      described = [declarations.compact(tool['name'], _own(tool['description']), tool['parameters'],
                                      name in _WITHOUT_STATE)
                    for tool in _lines(documents)]
       self._names[name] = [tool['name'] for tool in described]
@@ -74,7 +74,7 @@ class Bfcl:
 
 
 class BfclWorld:
-  """The interfaces of a task in the state of an episode; see benchmark.World.
+  """The interfaces of a task in the state of an episode; see World in benchmark.py.
 
   Attributes:
     instances: BFCL's objects by the name of their class.

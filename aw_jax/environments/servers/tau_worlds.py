@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from aw_jax.environments.servers import benchmark
+from aw_jax.environments.servers import declarations
 
 _MOST_RECORD = 1200  # characters of a record in the text of a state
 _MOST_CHANGES = 40
@@ -37,7 +37,7 @@ class _Table(dict):
 
 
 class Tau:
-  """One of tau2's services; see benchmark.Benchmark."""
+  """One of tau2's services; see Benchmark in benchmark.py."""
 
   def __init__(self, name: str):
     from loguru import logger
@@ -50,7 +50,7 @@ class Tau:
     for kit in self._toolkits:
       for tool_name, tool in kit.get_tools().items():
         schema = tool.openai_schema['function']
-        self.tools[tool_name] = benchmark.compact(
+        self.tools[tool_name] = declarations.compact(
             tool_name, schema['description'], schema['parameters'],
             kit.tool_type(tool_name).value != 'write')
     self._split = {task: split for split in ('train', 'test')
@@ -83,7 +83,7 @@ class Tau:
 
 
 class TauWorld:
-  """A service in the state of an episode; see benchmark.World."""
+  """A service in the state of an episode; see World in benchmark.py."""
 
   def __init__(self, environment, toolkits, task):
     self._environment = environment
