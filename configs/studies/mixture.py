@@ -11,22 +11,23 @@ import ml_collections
 
 from configs import base
 
-DOMAINS = ('terminal', 'mcp', 'search', 'swe', 'textgame')
+DOMAINS = ('terminal', 'mcp', 'search', 'swe', 'web', 'os', 'textgame')
 
 
 def get_config():
   config = ml_collections.ConfigDict()
   experiment = config.experiment = base.get_config()
   experiment.domains = DOMAINS
-  experiment.collect.train_episodes = {**dict.fromkeys(DOMAINS, 400), 'swe': 200, 'textgame': 300}
-  experiment.collect.test_episodes = dict.fromkeys(DOMAINS, 40)
+  experiment.collect.train_episodes = {
+      'terminal': 400, 'mcp': 200, 'search': 200, 'swe': 100, 'web': 100, 'os': 60, 'textgame': 120}
+  experiment.collect.test_episodes = dict.fromkeys(DOMAINS, 30)
   experiment.data.seq_len = 3072
-  experiment.cpt.update({'steps': 100, 'rows': {'cpt': 2}})
-  experiment.sft.update({'steps': 100, 'rows': {'sft': 2}, 'samples': 800})
-  experiment.rl.update({'steps': 12, 'prompts': 32, 'train_groups': 8, 'max_prompt': 2048,
+  experiment.cpt.update({'steps': 80, 'rows': {'cpt': 2}})
+  experiment.sft.update({'steps': 80, 'rows': {'sft': 2}, 'samples': 800})
+  experiment.rl.update({'steps': 8, 'prompts': 32, 'train_groups': 8, 'max_prompt': 2048,
                         'max_tokens': 256})
   experiment.evaluate.update(
-      {'turns_per_domain': 100, 'max_prompt': 2560, 'max_tokens': 320, 'batch_size': 16})
+      {'turns_per_domain': 50, 'max_prompt': 2560, 'max_tokens': 320, 'batch_size': 16})
   config.seeds = (0,)
   config.first = 'mixture'
   config.arms = {'mixture': {}}

@@ -202,12 +202,15 @@
 
   const at = (box, across, down) => ({x: box.x + box.width * across, y: box.y + box.height * down});
 
-  // `find`, at a point where a click hits the element itself: its middle, else one nearer a corner.
+  const GRID = [.06, .18, .3, .42, .58, .7, .82, .94];
+  const POINTS = [[.5, .5], ...GRID.flatMap((down) => GRID.map((across) => [across, down]))];
+
+  // `find`, at a point where a click hits the element itself: its middle, else any of a grid.
   function reach(number) {
     const found = find(number);
     if (found.error) return found;
     const element = elements.get(number);
-    for (const [across, down] of [[.5, .5], [.2, .2], [.8, .2], [.2, .8], [.8, .8]]) {
+    for (const [across, down] of POINTS) {
       const point = at(found.box, across, down);
       const hit = document.elementFromPoint(point.x, point.y);
       const label = hit && hit.closest('label');
