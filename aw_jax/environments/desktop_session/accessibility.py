@@ -69,11 +69,13 @@ class Reader:
     return nodes
 
   def _walk(self, node, depth, whole, nodes, in_menu=False):
-    states, role = self._states(node), self._role(node)
-    if len(nodes) >= MAX_NODES or role in _UNSEEN:
-      return
+    states = self._states(node)
     # GTK 2 does not say of the entries of an open menu that they are showing.
-    if not _has(states, _SHOWING) and not (in_menu and self._place(node)[0] > _NOWHERE):
+    shown = _has(states, _SHOWING) or in_menu and self._place(node)[0] > _NOWHERE
+    if not shown or len(nodes) >= MAX_NODES:
+      return
+    role = self._role(node)
+    if role in _UNSEEN:
       return
     nodes.append(self._describe(node, depth, role, states))
     is_menu = role == 'menu' and depth > 1
