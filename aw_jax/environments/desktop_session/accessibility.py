@@ -8,6 +8,8 @@ The bus is asked directly, as at-spi2-core's XML describes it: libatspi handles 
 applications while it waits for an answer, and can then wait for ever.
 """
 
+import contextlib
+
 MAX_NODES = 1500
 _CHILDREN = 400  # of one node
 _CALL_MS = 3000
@@ -81,7 +83,8 @@ class Reader:
     is_menu = role == 'menu' and depth > 1
     if whole and (not is_menu or _has(states, _SELECTED) or _has(states, _FOCUSED)):
       for child in self._children(node):  # of a closed menu all are hidden
-        self._walk(child, depth + 1, True, nodes, is_menu)
+        with contextlib.suppress(self.GoneError):  # a row that was just removed
+          self._walk(child, depth + 1, True, nodes, is_menu)
 
   def _describe(self, node, depth, role, states):
     marks = [mark for mark, state in _MARKS.items() if _has(states, state)]

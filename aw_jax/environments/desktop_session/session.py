@@ -117,7 +117,7 @@ class Session:
       if nodes == [] and not self._running():
         return nodes
       if time.monotonic() > deadline:
-        if not nodes:
+        if nodes is None:
           raise TimeoutError('the screen cannot be read')
         return nodes
       if nodes and nodes == last and self._files() == files and not self._starting():
