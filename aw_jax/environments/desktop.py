@@ -112,8 +112,6 @@ class DesktopEnvironment(Environment):
     self._desktop, self._screen, self._numbers = None, None, {}
 
   def _observe(self, answer: dict[str, Any]) -> Step:
-    if not answer['running']:
-      raise BrokenEnvironmentError('no program of the desktop runs any more')
     self._files = answer['files']
     self._screen = desktop_screen.read(answer['nodes'], self._numbers)
     return Step(self._screen.text, info={'runtime_metadata': self._screen.volatile})

@@ -91,8 +91,7 @@ class Desktop:
     """Uses mouse or keyboard (desktop_session/session.py).
 
     Returns:
-      'nodes' (desktop_session/accessibility.py), 'files' (path -> text, None for a folder),
-      'running' (names of programs).
+      'nodes' (desktop_session/accessibility.py), 'files' (path -> text, None for a folder).
     """
     return self._process.ask(self._limits.call_seconds, op='act', tool=tool, **arguments)
 

@@ -17,6 +17,7 @@ from typing import Any
 MAX_NAME_CHARACTERS = 120
 MAX_TEXT_CHARACTERS = 1500
 MAX_SCREEN_CHARACTERS = 8000
+EMPTY = 'desktop (empty)'  # no window is left
 # What only holds others: shown where it has a name, or never.
 _HOLDERS = frozenset((
     'page tab', 'table', 'tree table', 'list', 'table cell', 'icon', 'image', 'label', 'status bar',
@@ -102,7 +103,7 @@ def read(nodes: Sequence[Sequence[Any]], numbers: dict) -> Screen:
     spans += [(length + start, length + end) for start, end in element.volatile]
     lines.append(element.line)
     length += len(element.line) + 1
-  return Screen(tuple(elements), '\n'.join(lines), tuple(spans))
+  return Screen(tuple(elements), '\n'.join(lines) or EMPTY, tuple(spans))
 
 
 def state(screen: Screen, files: Mapping[str, str | None]) -> str:

@@ -199,6 +199,12 @@ class TestDesktop:
         spans = step.info.get('runtime_metadata', ())
         assert masked(step.observation, spans) == masked(turn.observation, turn.runtime_metadata)
 
+  def test_a_program_that_is_closed_is_gone(self, world):
+    world.reset(a_task())
+    assert world.step(call_text('key', keys='alt+f4')).observation == desktop_screen.EMPTY
+    assert world.step(call_text('key', keys='enter')).observation == desktop_screen.EMPTY
+    assert world.verify(call_text('read_file', path='list.txt')) == 'milk\n'
+
   def test_no_network_and_nothing_of_the_host(self):
     arguments, descriptors = desktop_host._command(desktop_host.Limits())
     for descriptor in descriptors:
@@ -220,7 +226,7 @@ class TestFailures:
     world.reset(a_task())
     for process in sandboxed(world, 'mousepad'):
       os.kill(process, signal.SIGKILL)
-    with pytest.raises(BrokenEnvironmentError, match='no program of the desktop runs any more'):
+    with pytest.raises(BrokenEnvironmentError, match='mousepad crashed, signal 9'):
       world.step(call_text('key', keys='end'))
     assert world.reset(a_task()).startswith('[1] frame')
 

@@ -8,6 +8,8 @@ The bus is asked directly, as at-spi2-core's XML describes it: libatspi handles 
 applications while it waits for an answer, and can then wait for ever.
 """
 
+import contextlib
+
 MAX_NODES = 1500
 _CHILDREN = 400  # of one node
 _CALL_MS = 3000
@@ -69,17 +71,20 @@ class Reader:
     return nodes
 
   def _walk(self, node, depth, whole, nodes, in_menu=False):
-    states, role = self._states(node), self._role(node)
-    if len(nodes) >= MAX_NODES or role in _UNSEEN:
-      return
+    states = self._states(node)
     # GTK 2 does not say of the entries of an open menu that they are showing.
-    if not _has(states, _SHOWING) and not (in_menu and self._place(node)[0] > _NOWHERE):
+    shown = _has(states, _SHOWING) or in_menu and self._place(node)[0] > _NOWHERE
+    if not shown or len(nodes) >= MAX_NODES:
+      return
+    role = self._role(node)
+    if role in _UNSEEN:
       return
     nodes.append(self._describe(node, depth, role, states))
     is_menu = role == 'menu' and depth > 1
     if whole and (not is_menu or _has(states, _SELECTED) or _has(states, _FOCUSED)):
       for child in self._children(node):  # of a closed menu all are hidden
-        self._walk(child, depth + 1, True, nodes, is_menu)
+        with contextlib.suppress(self.GoneError):  # a row that was just removed
+          self._walk(child, depth + 1, True, nodes, is_menu)
 
   def _describe(self, node, depth, role, states):
     marks = [mark for mark, state in _MARKS.items() if _has(states, state)]

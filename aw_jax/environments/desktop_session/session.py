@@ -94,7 +94,7 @@ class Session:
 
   def _answer(self, before, idle_seconds):
     nodes = self._settle(before, idle_seconds)
-    return {'nodes': nodes, 'files': self._files(), 'running': self._running()}
+    return {'nodes': nodes, 'files': self._files()}
 
   def _settle(self, before, idle_seconds):
     """Reads the screen until two readings agree, no program is starting and files have rested.
@@ -113,13 +113,22 @@ class Session:
       files = found
       self._idle(idle_seconds, deadline)
       nodes = self._read()
+      self._check()
+      if nodes == [] and not self._running():
+        return nodes
       if time.monotonic() > deadline:
-        if not nodes:
+        if nodes is None:
           raise TimeoutError('the screen cannot be read')
         return nodes
       if nodes and nodes == last and self._files() == files and not self._starting():
         return nodes
       last, idle_seconds = nodes, _IDLE_SECONDS
+
+  def _check(self):
+    """Raises RuntimeError where something that was started here has crashed."""
+    for child in self._children:
+      if (child.poll() or 0) < 0:
+        raise RuntimeError(f'{child.args[0]} crashed, signal {-child.returncode}')
 
   def _idle(self, seconds, deadline):
     """Waits until for so long no other process has wanted to run, however busy the machine is."""

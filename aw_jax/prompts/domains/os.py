@@ -38,7 +38,8 @@ FACTS = Facts(
         'Windows that are not active show their title alone; while a menu opened by the right '
         'button is there, its entries alone are shown.',
         'Elements that are hidden or only hold others are left out; an element keeps its number, '
-        'and new ones get the next numbers.'),
+        'and new ones get the next numbers.',
+        'Where no window is left, the line is: desktop (empty)'),
     state=(
         'The screen before the first action, as an observation would show it, then a line for each '
         'folder and each file of the home directory with its text.',
