@@ -198,12 +198,12 @@ def state_shardings(abstract: Any, params: Any, mesh: Mesh) -> Any:
 
 
 def assert_sharded(tree: Any, mesh: Mesh) -> None:
-  """Refuses large arrays that every device holds whole, where the mesh could split them.
+  """Refuses large arrays of which there are more copies than the mesh's data axis asks for.
 
   Large is what has LARGE_ARRAY_BYTES and a thousandth of all.
 
   Raises:
-    PartitioningError: naming the first such array.
+    PartitioningError: naming the first such array, and the axes that do not split it.
   """
   if mesh.size == mesh.shape['data']:
     return
@@ -211,7 +211,14 @@ def assert_sharded(tree: Any, mesh: Mesh) -> None:
            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
   large = max(LARGE_ARRAY_BYTES, sum(size for _, size, _ in sizes) // 1000)
   for path, size, sharding in sizes:
-    if size >= large and sharding.is_fully_replicated:
+    split_by = {axis for axes in sharding.spec for axis in _as_tuple(axes)}
+    idle = [axis for axis in MESH_AXES[1:] if mesh.shape[axis] > 1 and axis not in split_by]
+    if size >= large and idle:
       raise PartitioningError(
-          f'{jax.tree_util.keystr(path)}: {size} bytes replicated on {mesh.size} devices; '
-          'give it a logical axis that AXIS_RULES maps to the mesh')
+          f'{jax.tree_util.keystr(path)}: {size} bytes replicated on '
+          f'{math.prod(mesh.shape[axis] for axis in idle)} devices of mesh '
+          f'{" and ".join(idle)}; give it a logical axis that AXIS_RULES maps there')
+
+
+def _as_tuple(axes: None | str | tuple[str, ...]) -> tuple[str, ...]:
+  return (axes,) if isinstance(axes, str) else axes or ()

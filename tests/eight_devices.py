@@ -262,8 +262,8 @@ def imported(folder):
     'largest_shard': max(x.addressable_shards[0].data.nbytes for x in leaves)}
 
 
-def refusal(array, spec):
-  mesh = make_mesh('1x8x1x1x1')
+def refusal(array, spec, shape='1x8x1x1x1'):
+  mesh = make_mesh(shape)
   array = jax.device_put(array, NamedSharding(mesh, spec))
   try:
     partitioning.assert_sharded({'table': array}, mesh)
@@ -289,6 +289,7 @@ def main():
       'samples_of_experts': samples_of_experts([sampled[0], compared['experts'][-1]]),
       'shardings': shardings(),
       'replicated': refusal(large, PartitionSpec()),
+      'half_replicated': refusal(large, PartitionSpec(None, 'tensor'), '1x2x1x2x2'),
       'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
       'imported': imported(os.path.join(os.path.dirname(out), 'safetensors')),
       'checkpoint': folder,

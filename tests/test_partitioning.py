@@ -95,8 +95,9 @@ def test_a_checkpoint_is_read_onto_the_mesh_a_shard_at_a_time(on_eight_devices):
 
 def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):
   assert on_eight_devices['replicated'] == (
-    "['table']: 4194304 bytes replicated on 8 devices; give it a logical axis that AXIS_RULES maps "
-    'to the mesh')
+    "['table']: 4194304 bytes replicated on 8 devices of mesh fsdp; give it a logical axis that "
+    'AXIS_RULES maps there')
+  assert 'on 4 devices of mesh fsdp and expert;' in on_eight_devices['half_replicated']
   assert on_eight_devices['sharded'] == on_eight_devices['small'] == ''
 
 

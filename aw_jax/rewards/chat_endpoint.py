@@ -15,6 +15,7 @@ from absl import logging
 
 Messages = Sequence[Mapping[str, str]]
 _T = TypeVar('_T')
+_SHORTEST = ({'role': 'user', 'content': 'Hello'},)
 _REFUSALS = (400, 413, 422)  # of one request: another may be taken
 
 
@@ -132,7 +133,8 @@ class ChatSession:
       questions: each as of `complete`.
       done: told the number and the answer of each as it comes.
     Raises:
-      EndpointError: as of `complete`; and where every one is refused, which is then the first's.
+      EndpointError: as of `complete`; and where every one is refused, and the shortest of
+        questions too: then it is not their length that the endpoint minds.
     """
     refusals: list[RequestRefusedError] = []
 
@@ -146,12 +148,19 @@ class ChatSession:
       return answer
 
     found = await gather(ask(index) for index in range(len(questions)))
-    if refusals and len(refusals) == len(found):
-      raise refusals[0]
     if refusals:
+      if len(refusals) == len(found):
+        await self._require_an_answer(refusals[0])
       logging.warning('%d of %d requests are refused and count as no answer, the first: %s',
                       len(refusals), len(found), refusals[0])
     return found
+
+  async def _require_an_answer(self, refusal: RequestRefusedError) -> None:
+    """Raises `refusal` where the endpoint refuses the shortest of questions as well."""
+    try:
+      await self.complete(_SHORTEST)
+    except RequestRefusedError:
+      raise refusal from None
 
   async def _ask(self, messages: Messages) -> Any:
     """An answer; what the endpoint does not take of the parameters is not sent again.

@@ -127,11 +127,13 @@ def test_what_the_endpoint_refuses_is_invalid_and_the_others_count(caplog):
     'message': 'the context is 4096 tokens', 'code': 'context_length_exceeded'}}))
 
   def answer(body):
-    return too_long if 'x' * 90 in body['messages'][1]['content'] else GOOD
+    return too_long if 'x' * 90 in body['messages'][-1]['content'] else GOOD
 
   with running(answer) as server:
     judge = LlmJudge(endpoint(server))
     found = judge.judge(['a', 'x' * 99, 'b'], [REFERENCE] * 3)
+    # What a cache leaves to ask may all be refused, when a run goes on: no reason to end it.
+    assert LlmJudge(endpoint(server)).judge(['x' * 99], [REFERENCE]) == [None]
   assert found == [Scores(5, 4, 4, 5, 4), None, Scores(5, 4, 4, 5, 4)]
   assert judge.usage.refused == 1 and judge.usage.requests == 2
   assert '1 of 3 requests are refused' in caplog.text and '4096' in caplog.text
