@@ -404,10 +404,10 @@ def _says_more(attacked: str, plain: str, reference: Reference) -> bool:
 
 
 def _said(text: str) -> Counter:
-  """Words and pairs of neighbours, line ends too, each once; lines, as often as they occur."""
+  """Words, each once; pairs of neighbours, line ends too, and lines, as often as they occur."""
   words = [token for token in tokenize(f'\n{text}\n') if token.isalnum() or token == '\n']
   lines = [line.strip() for line in text.split('\n') if line.strip()]
-  return Counter({*words, *itertools.pairwise(words)}) + Counter((line,) for line in lines)
+  return Counter([*set(words), *itertools.pairwise(words), *((line,) for line in lines)])
 
 
 def _largest_rise(changes: np.ndarray) -> float:

@@ -27,6 +27,7 @@ _MONTHS = frozenset('Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec January Feb
                     'June July August September October November December'.split())
 _WEEKDAYS = frozenset('Mon Tue Wed Thu Fri Sat Sun Monday Tuesday Wednesday Thursday Friday '
                       'Saturday Sunday'.split())
+_NAMED = {'month': _MONTHS, 'weekday': _WEEKDAYS, 'half of the day': frozenset(('AM', 'PM'))}
 _PID = re.compile(r'\b(?:pid|PID|process)[ =:#]*(\d+)')
 _JSON_STYLES = (
     {}, {'ensure_ascii': False}, {'separators': (',', ':')},
@@ -63,8 +64,9 @@ def kind_of(token: str) -> Kind | None:
     return Kind('hash', str(len(token)))
   if token[0].isdecimal():
     return Kind('clock' if _CLOCK.fullmatch(token) else 'number', re.sub(r'\d+', '', token))
-  if token in _MONTHS or token in _WEEKDAYS:
-    return Kind('month' if token in _MONTHS else 'weekday')
+  for name, words in _NAMED.items():
+    if token in words:
+      return Kind(name)
   if token[0].isalpha():
     return Kind('word', str(len(token)))
   return Kind('spaces') if token.isspace() and '\n' not in token else None
@@ -90,7 +92,7 @@ def fits(kind: Kind, token: str) -> bool:
     return token[0].isdecimal() and re.sub(r'\d+', '', token) == detail
   if name == 'spaces':
     return token.isspace() and '\n' not in token
-  return token in (_MONTHS if name == 'month' else _WEEKDAYS)
+  return token in _NAMED[name]
 
 
 def _digits_as_zero(token: str) -> str:

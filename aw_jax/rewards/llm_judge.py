@@ -94,10 +94,11 @@ def parse_scores(answer: str) -> Scores | None:
 
   Returns:
     None where a dimension is missing or given twice, a tag is written otherwise, or a grade is no
-    whole number from 1 to 5. Thinking before `</think>` is not read.
+    whole number from 1 to 5. Thinking before `</think>` is not read, thinking without an end is
+    no answer.
   """
   answer = answer.rpartition('</think>')[2]
-  if len(_ANY_TAG.findall(answer)) != 2 * len(DIMENSIONS):
+  if '<think>' in answer or len(_ANY_TAG.findall(answer)) != 2 * len(DIMENSIONS):
     return None
   found = [pattern.findall(answer) for pattern in _GRADES.values()]
   if any(len(grades) != 1 for grades in found):

@@ -41,9 +41,13 @@ _STYLE = 0.95  # right values of JSON in another key order or spacing
 _KNOWABLE = 0.75  # of the credit, where some of the truth is pre-existing content
 _BY_CHANCE = 0.1  # of the true pairs any text of the domain may meet
 _LINE_END = '\n'
+_SHAPES = {'word': 'a', 'month': 'a', 'weekday': 'a', 'half of the day': 'a', 'integer': '0',
+           'hash': 'h'}  # of kinds
 _ERROR_TEXT = (
-    r'(?:Error\b|Traceback |fatal: |[\w./-]+: .*(?:No such|not found|[Cc]annot|failed|denied|'
-    r'nvalid|missing|irectory|exists|rror|nexpected|unable|not a |option))[^\n]*')
+    # Bounded, for a time that is linear in the length of a text.
+    r'(?:Error\b|Traceback |fatal: |(?<![\w./-])[\w./-]{1,200}: .{0,300}?'
+    r'(?:No such|not found|[Cc]annot|failed|denied|nvalid|missing|irectory|exists|rror|nexpected|'
+    r'unable|not a |option))[^\n]*')
 _ERROR_LINE = re.compile('^' + _ERROR_TEXT, re.MULTILINE)
 _ERROR = re.compile(_ERROR_TEXT)
 
@@ -92,9 +96,10 @@ class _Agreement(NamedTuple):
 
   Attributes:
     recall: the share of the true pairs that are met.
-    overlap: Dice's coefficient of the two.
+    overlap: what is met of all that either has (Jaccard's coefficient): of n answers that are
+      equally likely, listing all must not be worth more than giving one.
     about: how surely the prediction is about the truth at all: 0 where it meets no more of it than
-      by chance, 1 where it meets half and has no more than three times as much to say.
+      by chance, 1 where it meets half and says nothing else.
   """
 
   recall: float
@@ -300,16 +305,17 @@ def _agreement(guess: _Content, truth: _Truth, reference: Reference) -> _Agreeme
 
 def _agreement_of(met: int, said: float, true: int) -> _Agreement:
   """Of the pairs that are met, those that are said and those that are true."""
-  share = met / true if true else float(said == 0)
-  overlap = (2 * met + 1) / (max(met, said) + true + 1)
-  about = min(2 * overlap, max(0.0, (share - _BY_CHANCE) / (0.5 - _BY_CHANCE)), 1.0)
-  return _Agreement((met + 1) / (true + 1), overlap, about)
+  share, said = met / true if true else float(said == 0), max(met, said)
+  precision = met / said if said else 1.0
+  about = min(precision, max(0.0, (share - _BY_CHANCE) / (0.5 - _BY_CHANCE)))
+  return _Agreement((met + 1) / (true + 1), (met + 1) / (said + true - met + 1), about)
 
 
 def _amount(content: _Content) -> int:
-  """How many words there are; a run of signs, such as a rule, counts as one."""
+  """How many words there are; a run of signs, or a line of them, counts as one."""
   words = sum(not isinstance(symbol, str) or symbol[0].isalnum() for symbol in content.symbols)
-  return words + sum(len(between) > 2 for _, between, _ in content.pairs)
+  return words + sum(len(between) > 2 or first == last == _LINE_END
+                     for first, between, last in content.pairs)
 
 
 def _lacks_every_key(guess: _Content, truth: _Truth, reference: Reference) -> bool:
@@ -340,8 +346,8 @@ def _factuality(predicted, guess, truth, agreement, reference) -> float:
 def _consistency(predicted, guess, truth, agreement, reference) -> float:
   """The outcome and the place are right, and no word comes out of nowhere."""
   if truth.reason is not None:
-    same_outcome = re.search(
-        rf'(?:^|: ){re.escape(truth.reason)}$', predicted, re.MULTILINE) is not None
+    same_outcome = agreement.about * (re.search(
+        rf'(?:^ ?|: ){re.escape(truth.reason)}$', predicted, re.MULTILINE) is not None)
   elif not truth.content.pairs:
     same_outcome = not guess.pairs
   else:
@@ -369,14 +375,14 @@ def _prompt_agreement(guess: _Content, truth: _Truth, about: float) -> float:
 
 def _is_foreign(word: str, truth: _Truth, reference: Reference) -> bool:
   """Whether a word stands neither in the truth nor in what could be seen."""
-  return (word[0].isalnum() and word not in truth.vocabulary and word not in reference.familiar
+  return (reference.known is not None and word[0].isalnum()
+          and word not in truth.vocabulary and word not in reference.familiar
           and not any(fits(kind, word) for kind in truth.kinds))
 
 
 def _shape(symbol: Symbol) -> str:
   if not isinstance(symbol, str):
-    return {'word': 'a', 'month': 'a', 'weekday': 'a', 'integer': '0', 'hash': 'h'}.get(
-        symbol.name, '0.0')
+    return _SHAPES.get(symbol.name, '0.0')
   if symbol.isalpha():
     return 'a'
   if symbol.isdecimal():

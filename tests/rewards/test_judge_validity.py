@@ -12,10 +12,9 @@ from aw_jax.rewards.rubric import MAX_SCORE, PERFECT, judge
 
 pytestmark = pytest.mark.requires('bwrap')
 FEWEST = 10  # observations that a corruption must be able to spoil
-# A line has a shape that the truth has, or has not: where the truth is one line, a corruption that
-# by chance restores its shape, or leaves no line at all, gives back 0.6 of format, which with its
-# part of quality is 0.196 of the mean. Nothing else may raise a score.
-MARGIN = 0.2
+# A line has a shape that the truth has, or has not: a corruption that by chance restores a shape,
+# or leaves no line at all, gives back some of the format of what little is left.
+MARGIN = 0.1
 RARE = 0.1  # the share of steps at which that may happen
 
 

@@ -240,7 +240,7 @@ def test_rewards_by_a_model_and_the_rule():
   GOOD + '<format>5</format>', GOOD + '<FORMAT>5</FORMAT>', GOOD.replace('</quality>', ''),
   GOOD.replace('quality>', 'Quality>'), GOOD.replace('<format>5</format>', ''),
   GOOD.replace('<format>', '<format >'), GOOD.replace('<format>5</format>', '<format/>'),
-  GOOD + '</format>', '<think>no end ' + GOOD + GOOD])
+  GOOD + '</format>', '<think>no end ' + GOOD])
 def test_invalid_answers(answer):
   assert parse_scores(answer) is None
 

@@ -282,6 +282,23 @@ def test_words_by_the_yard_are_no_plausible_content(filler):
     assert judge(f'{plain}\n{filler}', hidden).mean <= judge(plain, hidden).mean
 
 
+@pytest.mark.parametrize('domain, answer', [
+  ('terminal', '{}\n~$'), ('terminal', 'wc: {} f\n~$'), ('mcp', 'The colour is {}'), ('swe', '{}'),
+  ('search', 'page 1\n{}')])
+@pytest.mark.parametrize('count', (2, 3, 6))
+def test_to_list_what_may_be_true_is_worth_no_more_than_to_say_one_of_it(domain, answer, count):
+  likely = [answer.format(word) for word in ('red', 'blue', 'green', 'tall', 'wide', 'oak')[:count]]
+  listed = answer.format('\n'.join(('red', 'blue', 'green', 'tall', 'wide', 'oak')[:count]))
+  references = [Reference(domain, 'x', truth, known='') for truth in likely]
+  said = sum(judge(likely[0], reference).mean for reference in references) / count
+  assert sum(judge(listed, reference).mean for reference in references) / count < said
+
+
+def test_an_error_beside_what_it_excludes_is_inconsistent():
+  error = Reference('terminal', 'cat x', 'cat: x: No such file or directory\n~$', known='x')
+  assert judge('cat: x: No such file or directory\nhello there\n~$', error).consistency < 4.5
+
+
 def test_json_values_in_another_order_lose_only_form():
   scores = judge(json.dumps(dict(reversed(ORDER.items()))), GET)
   assert scores.factuality == scores.consistency == 5
