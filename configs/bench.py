@@ -22,12 +22,14 @@ def get_config():
   # Published files, whose names are DOMAIN_test.jsonl; where none are named, episodes of held-out
   # tasks are collected and files made of them.
   config.files = ()
-  config.domains = ('terminal', 'mcp')
-  config.episodes = {'terminal': 120, 'mcp': 80}  # held-out ones, of which turns are drawn
+  config.domains = ()  # where none are named, those of `episodes` that can be run here
+  config.episodes = {  # held-out ones, of which turns are drawn
+      'terminal': 120, 'mcp': 80, 'search': 80, 'swe': 40, 'web': 40, 'os': 40, 'textgame': 40}
   config.share = 0.5  # of the turns drawn: first, last and three more of each episode
   config.prompts = 'short'  # or 'full': the size of the system prompts that are written
   config.policies = {'expert': 0.2, 'noisy_expert': 0.4, 'explorer': 0.4}
-  config.train_episodes = {'terminal': 600, 'mcp': 200}  # what the baselines know
+  config.train_episodes = {  # what the baselines know
+      'terminal': 600, 'mcp': 200, 'search': 200, 'swe': 80, 'web': 80, 'os': 60, 'textgame': 80}
   config.workers = 2
   # 'base', the folder of a checkpoint, or where `endpoint.model` is named that model.
   config.model = 'base'

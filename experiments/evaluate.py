@@ -22,10 +22,12 @@ import jax
 import ml_collections
 import numpy as np
 import tqdm
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from aw_jax.environments import collect as collecting
+from aw_jax.environments import registry
+from aw_jax.environments.base import MissingProgramError
 from aw_jax.evaluation import bench, bench_report, results
 from aw_jax.evaluation.baselines import CopyLastObservation, NearestAction
 from aw_jax.evaluation.endpoint import endpoint_predictor
@@ -44,6 +46,20 @@ with commands.config_errors():
       lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 _SAVED_TOGETHER = 64  # predictions, of which at most so many are lost when the program is killed
+
+
+def domains_at_hand(config: ml_collections.ConfigDict) -> list[str]:
+  """Those of `config.episodes` of which a task can be begun on this machine."""
+  found = []
+  for domain in sorted(config.episodes):
+    try:
+      with registry.make_environment(domain) as environment:
+        environment.reset(registry.task_at(domain, 'test', 0))
+    except MissingProgramError as error:
+      logging.warning('domain %s is left out: %s', domain, error)
+    else:
+      found.append(domain)
+  return found
 
 
 def held_out_samples(config: ml_collections.ConfigDict, workdir: str) -> list[bench.Sample]:
@@ -158,6 +174,9 @@ def main():
   config, workdir = _CONFIG.value, _WORKDIR.value
   stages.claim_workdir(config, workdir)
   _claim_model(config, workdir)
+  if not config.domains and not config.files:
+    config.domains = tuple(stages.once(
+        os.path.join(workdir, 'domains.json'), lambda: domains_at_hand(config)))
   samples = held_out_samples(config, workdir)
   examples = [sample.example for sample in samples]
   predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: model_predictor(config)}

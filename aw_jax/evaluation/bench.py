@@ -4,6 +4,7 @@
 histories whole; of the turns that a sample lists the first `turn_idx` count.
 """
 
+import collections
 import dataclasses
 import json
 import os
@@ -34,19 +35,22 @@ def draw_turns(examples: Sequence[TurnExample], seed: int, share: float = 0.5
 
   Args:
     examples: all turns of some trajectories.
-    seed: of the draws; those of a trajectory do not depend on the others.
+    seed: of the draws; those of a trajectory depend on its place among its domain's alone.
     share: of each domain's turns that are kept, rounded up.
   """
   by_trajectory: dict[int, list[TurnExample]] = {}
   for example in examples:
     by_trajectory.setdefault(example.trajectory, []).append(example)
   by_domain: dict[str, list[TurnExample]] = {}
-  for number, turns in by_trajectory.items():
-    rng = np.random.default_rng((seed, number))
+  numbers: collections.Counter[str] = collections.Counter()
+  for turns in by_trajectory.values():
+    domain = turns[0].domain
+    rng = np.random.default_rng((seed, DOMAINS.index(domain), numbers[domain]))
+    numbers[domain] += 1
     middle = np.arange(1, len(turns) - 1)
     drawn = {0, len(turns) - 1, *rng.choice(
         middle, min(_MIDDLE_TURNS, len(middle)), replace=False).tolist()}
-    by_domain.setdefault(turns[0].domain, []).extend(turns[i] for i in sorted(drawn))
+    by_domain.setdefault(domain, []).extend(turns[i] for i in sorted(drawn))
   kept = []
   for domain in sorted(by_domain):
     turns = by_domain[domain]
