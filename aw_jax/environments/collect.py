@@ -337,7 +337,7 @@ def _statistics(found: list[Trajectory]) -> dict[str, Any]:
   for trajectory in found:
     task = trajectory.task
     rows[trajectory.policy, task.family, task.split].update(
-        episodes=1, success=bool(trajectory.success), errors=bool(trajectory.error))
+        episodes=1, success=bool(trajectory.success), errors=int(bool(trajectory.error)))
   turns = [turn for trajectory in found for turn in trajectory.turns]
   return {'rows': dict(rows), 'steps': len(turns),
           'changed_state_steps': sum(turn.changed_state is True for turn in turns)}
