@@ -78,7 +78,7 @@ def reference_parse(pieces: list[str]) -> Prediction | None:
   return Prediction(observation, thinking)
 
 
-@hypothesis.settings(max_examples=1000)
+@hypothesis.settings(max_examples=10_000)
 @hypothesis.given(st.lists(st.sampled_from([*TAGS, *TAGS, IM_END, 'a', '\n', 'x y']), max_size=8))
 def test_parsing_agrees_with_the_grammar(pieces):
   assert parse_prediction(''.join(pieces)) == reference_parse(pieces)

@@ -195,6 +195,12 @@ class AndroidEnvironment(Environment):
     """The screen as it was last read."""
     return None if self._screen is None else self._screen.text
 
+  def screen(self) -> Step | None:
+    """The screen as it was last read."""
+    if self._screen is None:
+      return None
+    return Step(self._screen.text, info={'runtime_metadata': self._screen.volatile})
+
   def verify(self, command: str) -> str:
     """What a line of the device's shell prints; agents have no such action."""
     return self._device.shell(command).stdout.decode(errors='replace').replace('\r', '').strip()
@@ -275,7 +281,7 @@ class AndroidEnvironment(Environment):
       try:
         self._screen = android_screen.read(
             start + rest, activity[1] if activity else '', self._numbers)
-        return Step(self._screen.text, info={'runtime_metadata': self._screen.volatile})
+        return self.screen()
       except ScreenError as error:
         problem = error if start else ' '.join(run.stderr.decode(errors='replace').split())[:200]
     if not start and self._screen is not None:

@@ -47,6 +47,10 @@ class Environment(abc.ABC):
     """The state as text, in the form of `Task.initial_state`; None where it cannot be seen."""
     return None
 
+  def screen(self) -> Step | None:
+    """What is on the screen, where an observation is a whole screen or an error; None elsewhere."""
+    return None
+
   def counterfactual(self, action: str) -> Step | None:
     """What `action` gets on a fresh copy of the initial state; the episode itself is untouched.
 

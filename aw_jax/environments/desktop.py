@@ -90,6 +90,12 @@ class DesktopEnvironment(Environment):
     """The screen, and the files of the home directory."""
     return None if self._screen is None else desktop_screen.state(self._screen, self._files)
 
+  def screen(self) -> Step | None:
+    """The screen, as it was read last."""
+    if self._screen is None:
+      return None
+    return Step(self._screen.text, info={'runtime_metadata': self._screen.volatile})
+
   def verify(self, command: str) -> str:
     """The answer to one of the hidden checks."""
     name, arguments = parse_call(command)
@@ -114,7 +120,7 @@ class DesktopEnvironment(Environment):
   def _observe(self, answer: dict[str, Any]) -> Step:
     self._files = answer['files']
     self._screen = desktop_screen.read(answer['nodes'], self._numbers)
-    return Step(self._screen.text, info={'runtime_metadata': self._screen.volatile})
+    return self.screen()
 
   def _resolved(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """A call as the session takes it: places for elements. Raises CallError."""

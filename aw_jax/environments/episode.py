@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from aw_jax.environments.base import BrokenEnvironmentError, Environment
+from aw_jax.environments.base import BrokenEnvironmentError, Environment, Step
 from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
 
 
@@ -37,8 +37,9 @@ def run_episode(
     environment: a world of the task's domain.
     task: what to do.
     policy: who acts.
-    mark_changed_state: replay every action on a fresh copy of the initial state and mark the turns
-      whose observation differs (PAPER.md section 9).
+    mark_changed_state: mark the turns that depend on earlier actions (PAPER.md section 9). Every
+      action is replayed on a fresh copy of the initial state, and those count whose observation
+      differs; where observations are screens, those that change the screen.
   Returns:
     The trajectory. Where the environment breaks or the policy gives no action, the turns so far are
     kept, `error` says why and `success` is None.
@@ -74,14 +75,23 @@ def _writable(action: str) -> str:
 
 
 def _take_turn(environment: Environment, action: str, mark_changed_state: bool) -> Turn:
-  counterfactual = environment.counterfactual(action) if mark_changed_state else None
+  screen = environment.screen() if mark_changed_state else None
+  fresh = environment.counterfactual(action) if mark_changed_state and screen is None else None
   step = environment.step(action)
-  spans = tuple(step.info.get('runtime_metadata', ()))
   changed = None
-  if counterfactual is not None:
-    other = tuple(counterfactual.info.get('runtime_metadata', ()))
-    changed = masked(step.observation, spans) != masked(counterfactual.observation, other)
-  return Turn(action, step.observation, environment.snapshot(), changed, spans)
+  if screen is not None:
+    changed = _shown(environment.screen()) != _shown(screen)
+  elif fresh is not None:
+    changed = _shown(step) != _shown(fresh)
+  return Turn(action, step.observation, environment.snapshot(), changed, _spans(step))
+
+
+def _spans(step: Step) -> tuple[tuple[int, int], ...]:
+  return tuple(step.info.get('runtime_metadata', ()))
+
+
+def _shown(step: Step) -> str:
+  return masked(step.observation, _spans(step))
 
 
 def masked(text: str, spans: Sequence[tuple[int, int]]) -> str:

@@ -39,6 +39,7 @@ class WebEnvironment(Environment):
 
   def _restart(self) -> None:
     self._setup: dict[str, Any] | None = None
+    self._tree: str | None = None  # as it was shown last
     self._state: str | None = None
     self._ended = False
     self._memory: dict[str, Step] = {}  # what actions get in the initial state
@@ -53,7 +54,8 @@ class WebEnvironment(Environment):
     del seed  # the setup says it all
     self._end_session()
     self._restart()
-    self._state = self._host.request(op='start', session=self._name, page=task.setup)['state']
+    answer = self._host.request(op='start', session=self._name, page=task.setup)
+    self._tree, self._state = answer['observation'], answer['state']
     self._setup, self._starts = task.setup, self._host.starts
     return ''
 
@@ -63,12 +65,18 @@ class WebEnvironment(Environment):
       return Step(ENDED, done=True)
     answer = self._request(action, op='act', session=self._name)
     self._state = answer.get('state', self._state)
+    if not answer['observation'].startswith('Error: '):
+      self._tree = answer['observation']
     self._ended = answer['ended']
     return _step(answer)
 
   def snapshot(self) -> str | None:
     """The tree, with what is hidden."""
     return self._state
+
+  def screen(self) -> Step | None:
+    """The tree without what is hidden."""
+    return None if self._tree is None else Step(self._tree)
 
   def counterfactual(self, action: str) -> Step:
     """What `action` gets as the first of an episode; remembered for the episode."""

@@ -263,8 +263,9 @@ class TestTasks:
     task = registry.make_task('android', family, 9)
     world.reset(task)
     assert not task.verifier.passes(world.verify(task.verifier.command))
-    trajectory = run_episode(world, task, make_policy('expert', task))
+    trajectory = run_episode(world, task, make_policy('expert', task), mark_changed_state=True)
     assert trajectory.success, trajectory
+    assert any(turn.changed_state for turn in trajectory.turns)
     assert len(trajectory.turns) < task.max_turns
 
   def test_every_page_of_switches(self, world):

@@ -268,6 +268,7 @@ class TestFailures:
     summary = collect.collect('os', 2, tmp_path, split='test', seed=2, workers=1,
                               episodes_per_shard=1, progress=False)
     assert summary['errors'] == 0 and summary['episodes'] == 2
+    assert 0 < summary['changed_state_steps'] <= summary['steps']
 
 
 def sandboxed(world, name):

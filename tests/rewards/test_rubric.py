@@ -310,6 +310,12 @@ def test_a_repeated_key_hides_nothing():
   assert judge(hidden, GET).mean < judge(GET.observation, GET).mean - 0.3
 
 
+@pytest.mark.parametrize('piece', ['a', 'a: ', 'a/', ': ', '1 ', '\n', '#', 'Error'])
+def test_the_judge_takes_no_longer_than_the_length_of_a_text(piece):
+  judge(piece * 50_000, FAILED)
+  judge('x', Reference('terminal', 'x', piece * 50_000))
+
+
 def test_an_error_guessed_as_success_is_inconsistent():
   assert judge('~$', FAILED).consistency < 3
   right_kind = judge('cat: other.txt: No such file or directory\n~$', FAILED)

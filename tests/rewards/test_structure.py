@@ -161,7 +161,7 @@ def test_a_broken_structure_costs_more_format_than_a_wrong_word(domain, words, f
   assert judge(form, reference).format < judge(words, reference).format < 5
 
 
-@settings(max_examples=500)
+@settings(max_examples=10_000)
 @given(st.one_of(st.text(max_size=300), st.text('<>/ab "=-[]1.\n\t:', max_size=120)),
        st.sampled_from(DOMAINS))
 def test_parsers_survive_anything(text, domain):
