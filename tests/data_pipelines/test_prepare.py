@@ -471,7 +471,8 @@ def _prove_no_test_task(out, domain: str) -> None:
         assert registry.stage_pool(task) == pools.pool_of_stage(stage)
       # The record really is of the task that it names.
       system = tokenizer.decode(tokens).split(IM_END)[0]
-      assert (task.instruction if stage == 'agent' else task.initial_state) in system
+      told = task.instruction if stage == 'agent' else task.initial_state
+      assert told is None or told in system  # some tool servers show no state
 
 
 def _scripted(task) -> Trajectory:
