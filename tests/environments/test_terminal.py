@@ -103,6 +103,7 @@ class TestObservations:
   def test_a_broken_sandbox_is_an_error_and_the_next_reset_works(self, environment):
     environment.reset(task_of(), 1)
     environment._episode._process.kill()
+    environment._episode._process.wait()
     with pytest.raises(BrokenEnvironmentError):
       environment.step('ls')
     assert observe(environment, 'ls') == 'a.txt\nb.csv\ndocs\n~$'
