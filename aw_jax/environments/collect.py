@@ -176,8 +176,13 @@ def _claim(collection: Collection, out: str) -> None:
   else:
     with writing(out):
       trajectories.write_atomically(path, record)
+  _clear(out, '.shard-')
+
+
+def _clear(out: str, prefix: str) -> None:
+  """Removes the temporary files of writers that were killed; none of that prefix may be at work."""
   for name in os.listdir(out):
-    if name.startswith('.shard-'):
+    if name.startswith(prefix):
       os.unlink(os.path.join(out, name))
 
 
@@ -266,6 +271,7 @@ class _Crew:
     del self._at[connection]
     connection.close()
     process.join()
+    _clear(self._out, f'.{self._collection.shard_name(shard)}')
     self._attempts[shard] += 1
     self._bar.write(f'a worker died (exit {process.exitcode}); '
                     f'{self._collection.shard_name(shard)} is done again')

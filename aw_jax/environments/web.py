@@ -42,7 +42,6 @@ class WebEnvironment(Environment):
     self._tree: str | None = None  # as it was shown last
     self._state: str | None = None
     self._ended = False
-    self._memory: dict[str, Step] = {}  # what actions get in the initial state
 
   def reset(self, task: Task, seed: int = 0) -> str:
     """Opens the page; there is no first observation, since the instruction holds its tree.
@@ -77,12 +76,6 @@ class WebEnvironment(Environment):
   def screen(self) -> Step | None:
     """The tree without what is hidden."""
     return None if self._tree is None else Step(self._tree)
-
-  def counterfactual(self, action: str) -> Step:
-    """What `action` gets as the first of an episode; remembered for the episode."""
-    if action not in self._memory:
-      self._memory[action] = _step(self._request(action, op='trial', page=self._setup))
-    return self._memory[action]
 
   def verify(self, command: str) -> str:
     """What a hidden check of the site says (web_browser/worlds.py)."""

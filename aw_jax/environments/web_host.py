@@ -48,7 +48,7 @@ class Host(workers.Worker):
   """A browser in its sandbox."""
 
   def __init__(self, limits: Limits = Limits()):
-    super().__init__('browser', 'its pages', ('start', 'trial'), limits)
+    super().__init__('browser', 'its pages', ('start',), limits)
 
   def command(self) -> list[str]:
     """The command line of the browser. Raises MissingProgramError."""

@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from aw_jax.evaluation.examples import TurnExample
-from aw_jax.rewards.content import Reference, split_prompt, tokenize
+from aw_jax.rewards.content import Kind, Reference, fits, split_prompt, tokenize
 from aw_jax.rewards.judges import Judge
 
 GRADES = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of what a corruption may spoil
@@ -398,14 +398,21 @@ def soundness(
 
 
 def _says_more(attacked: str, plain: str, reference: Reference) -> bool:
-  """Whether a prediction holds, by an attack, more of the truth: a word, a pair of them, a line."""
-  truth, before, after = map(_said, (reference.observation, plain, attacked))
+  """Whether a prediction holds, by an attack, more of the truth: a word, a pair of them, a line.
+
+  Of runtime metadata any number, time or hash of its format and range is the truth.
+  """
+  kinds = sorted({symbol for symbol in reference.symbols
+                  if not isinstance(symbol, str) and symbol.name not in ('word', 'spaces')})
+  truth, before, after = (
+      _said(text, kinds) for text in (reference.observation, plain, attacked))
   return bool((truth & after) - (truth & before))
 
 
-def _said(text: str) -> Counter:
+def _said(text: str, kinds: Sequence[Kind]) -> Counter:
   """Words, each once; pairs of neighbours, line ends too, and lines, as often as they occur."""
-  words = [token for token in tokenize(f'\n{text}\n') if token.isalnum() or token == '\n']
+  words = [next((kind for kind in kinds if fits(kind, token)), token)
+           for token in tokenize(f'\n{text}\n') if token.isalnum() or token == '\n']
   lines = [line.strip() for line in text.split('\n') if line.strip()]
   return Counter([*set(words), *itertools.pairwise(words), *((line,) for line in lines)])
 

@@ -167,7 +167,8 @@ def _scores(format_: float, factuality: float, consistency: float, realism: floa
 @functools.lru_cache(maxsize=1024)  # a group of predictions shares its reference
 def _truth(reference: Reference) -> _Truth:
   content = _content(reference.symbols, reference.observation, reference)
-  lenient = _content(reference.lenient_symbols, reference.observation, reference)
+  lenient = content if reference.lenient_symbols == reference.symbols else _content(
+      reference.lenient_symbols, reference.observation, reference)
   error = _ERROR_LINE.search(reference.observation)
   return _Truth(
       content, [pair for pair, other in zip(content.pairs, lenient.pairs, strict=True)
@@ -192,6 +193,8 @@ def _content(symbols: Sequence[Symbol], text: str, reference: Reference) -> _Con
       if prompt is not None:
         symbols = symbols[:_body_length(symbols)]
     kept = [symbol for symbol in symbols if not _is_space(symbol)]
+    if '\\n' not in reference.observation:
+      text = text.replace('\\n', _LINE_END)  # written out it ends a line of some shape too
     kind, forms = structure(reference.domain, text)
   return _Content(kept, _word_pairs(kept), kind, forms, prompt)
 
@@ -277,8 +280,11 @@ def _format(predicted, guess, truth, agreement, reference) -> float:
     same_kind = truth.content.kind in (guess.kind, 'text')
     well_formed = about_it * same_kind * (predicted.startswith('Error') or not is_error)
   if reference.domain in STRUCTURED and reference.json_value is None:
+    forms = guess.forms
+    if (guess.kind, truth.content.kind) == ('results', 'text'):
+      forms = ['text' if form.startswith('result ') else form for form in forms]  # no ranks
     # A form more often than the truth has it is wrong too, twice as much: it breaks the order.
-    alien = 2 * (Counter(guess.forms) - Counter(truth.content.forms)).total()
+    alien = 2 * (Counter(forms) - Counter(truth.content.forms)).total()
   else:
     alien = sum(form not in truth.forms for form in guess.forms)
   if guess.forms and guess.forms[-1] not in truth.forms and any(

@@ -15,10 +15,13 @@ from aw_jax.rewards.content import split_prompt
 _DIGITS, _WORD, _RUN = re.compile(r'\d+'), re.compile(r'[^\W\d_]+'), re.compile(r'a(?: a)+')
 _KEY = re.compile(r'"([^"\n]*)" *:')
 _QUOTED = r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\''
+# What may follow a node's name. A backslash stands between quotes alone: nodes with their line ends
+# written out (\n) are not one node.
+_REST = r'(?:"(?:[^"\\]|\\.)*+"|[^"\\])*+'
 # A node of a tree as text: indentation, bullet, number, role, name, then states and values.
 _NODE = re.compile(
     rf'(?P<indent>[ \t]*)(?:[-*] )?(?:\[\w+\] ?)?(?P<role>/?[A-Za-z][\w./-]*+)'
-    rf'(?:[ \t]+(?P<name>{_QUOTED}))?(?P<rest>[ \t]*(?:[\[({{:,].*|[\w-]+[:=].*)?)')
+    rf'(?:[ \t]+(?P<name>{_QUOTED}))?(?P<rest>[ \t]*(?:[\[({{:,]{_REST}|[\w-]+[:=]{_REST})?)')
 _TAG = re.compile(
     r'<(?P<end>/)?(?P<tag>[A-Za-z][\w.-]*+)(?P<attributes>(?:\s[^<>]*?)?)(?P<empty>/)?>')
 _DECLARATION = re.compile(r'\s*<\?xml[^>]*\?>')

@@ -6,7 +6,7 @@ import pytest
 
 from aw_jax.evaluation import judge_validity
 from aw_jax.evaluation.judge_validity import ATTACKS, CORRUPTIONS, GRADES
-from aw_jax.rewards.content import tokenize
+from aw_jax.rewards.content import Reference, tokenize
 from aw_jax.rewards.judges import REFERENCE_JUDGE
 from aw_jax.rewards.rubric import MAX_SCORE, PERFECT, judge
 
@@ -57,6 +57,14 @@ def test_no_attack_raises_a_score(real_turns):
   assert all(one.mean_change < 0 for one in found.values())
   for one in found.values():  # an attack seldom says what is true, and then gains little
     assert one.lucky <= 0.35 * (one.predictions + one.lucky) and one.lucky_rise < 0.5
+
+
+def test_a_number_where_one_is_runtime_metadata_is_no_attack():
+  dated = Reference('os', 'x', 'changed 01/15/24\nname plan', runtime_metadata=((8, 16),))
+  plain = Reference('os', 'x', 'changed 01/15/24\nname plan')
+  for attacked, reference, more in (
+      ('a\nScore: 5/5', dated, True), ('a\nScore: 5/5', plain, False), ('a\nname', plain, True)):
+    assert judge_validity._says_more(attacked, 'a', reference) is more
 
 
 def other_metadata(turn):

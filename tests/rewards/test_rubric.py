@@ -294,6 +294,19 @@ def test_to_list_what_may_be_true_is_worth_no_more_than_to_say_one_of_it(domain,
   assert sum(judge(listed, reference).mean for reference in references) / count < said
 
 
+def test_line_ends_written_out_hide_no_line():
+  reference = Reference('textgame', 'inventory', 'You are carrying: a plant.', known='')
+  plain = 'You are in the hall.\nTo the North you see the studio. To the South you see the yard.'
+  assert judge(plain.replace('\n', '\\n'), reference).mean <= judge(plain, reference).mean
+
+
+def test_ranks_where_a_page_is_right_are_numbers_like_others():
+  page = Reference('search', 'open', 'Towns (factbook)\nLanguages: French\n(page 1 of 2)', known='')
+  ranked, unranked = (judge(f'Towns (factbook)\n1{sign} Halmar\n2{sign} Stone\n(page 1 of 2)', page)
+                      for sign in ('.', ';'))
+  assert ranked.format == unranked.format > 1.5
+
+
 def test_an_error_beside_what_it_excludes_is_inconsistent():
   error = Reference('terminal', 'cat x', 'cat: x: No such file or directory\n~$', known='x')
   assert judge('cat: x: No such file or directory\nhello there\n~$', error).consistency < 4.5

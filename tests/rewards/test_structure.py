@@ -94,7 +94,8 @@ def test_a_hierarchy_in_markup():
 
 @pytest.mark.parametrize('text', [
   '', '\n', 'Two words of prose.', ARIA + '\nand then, some prose!', ANDROID[:-1], ANDROID[:-14],
-  ANDROID + 'text', 'text' + ANDROID, '<a></b>', '</a>', '<a', '12 is no role'])
+  ANDROID + 'text', 'text' + ANDROID, '<a></b>', '</a>', '<a', '12 is no role',
+  NUMBERED.replace('\n', '\\n')])
 def test_what_is_no_tree(text):
   assert tree_nodes(text) is None
   assert tree_structure(text).kind == 'text'

@@ -22,11 +22,19 @@ _FLAGS = (
     '--disable-dev-shm-usage', '--renderer-process-limit=1', '--disable-site-isolation-trials',
     '--js-flags=--max-old-space-size=512')
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_TICK = """() => new Promise(done => {
-  const channel = new MessageChannel();
-  channel.port1.onmessage = done;
-  channel.port2.postMessage(0);
-})"""
+# What has come in is handled; images that a page has made are as large as they will be.
+_SETTLE = """async () => {
+  await new Promise(done => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = done;
+    channel.port2.postMessage(0);
+  });
+  const coming = Array.from(document.images).filter(i => !i.complete && i.loading !== 'lazy');
+  await Promise.all(coming.map(image => new Promise(done => {
+    image.addEventListener('load', done, {once: true});
+    image.addEventListener('error', done, {once: true});
+  })));
+}"""
 _SEE = """({last, leave, ended}) => {
   const seen = awJax.tree({last, leave, all: false});
   const all = awJax.tree({last: seen.last, leave, all: true});
@@ -42,7 +50,7 @@ class _Session:
   """A page that an episode is played on."""
 
   def __init__(self, browser, page):
-    self.asked, self.world = page, WORLDS[page['site']]
+    self.world = WORLDS[page['site']]
     self.address = f'http://{self.world.host}{page["path"]}'
     self.context = browser.new_context(
         viewport=_VIEW, reduced_motion='reduce', accept_downloads=False, locale='en-US',
@@ -65,16 +73,6 @@ class _Session:
     self.page.goto(self.address, wait_until='load')
     self.pass_time(_STEP_MS)
 
-  def again(self):
-    """Puts the page back to its initial state."""
-    self.come_home()  # what a tab has stored can only be cleared from its site
-    self.page.mouse.move(-1, -1)
-    self.context.clear_cookies()
-    self.tools.send('Storage.clearDataForOrigin', {
-        'origin': f'http://{self.world.host}', 'storageTypes': 'all'})
-    self.page.evaluate('sessionStorage.clear()')
-    self.open()
-
   def come_home(self):
     """Goes to the episode's page, if another is open."""
     if self.page.url.split('#')[0] != self.address:
@@ -86,9 +84,9 @@ class _Session:
     for attempt in range(3):
       try:
         self.page.wait_for_load_state('load')
-        self.page.evaluate(_TICK)
+        self.page.evaluate(_SETTLE)
         self.page.clock.run_for(milliseconds)
-        self.page.evaluate(_TICK)
+        self.page.evaluate(_SETTLE)
         return
       except PlaywrightError:  # another page came meanwhile
         if attempt == 2 or self.page.is_closed():
@@ -255,7 +253,6 @@ class Browser:
         executable_path=program, chromium_sandbox=False,
         args=[*_FLAGS, f'--host-resolver-rules={sites.serve(roots)}'])
     self._sessions = {}
-    self._spare = None  # a page to try actions on
 
   def start(self, session, page):
     """Opens a page in its initial state: 'goal' (what the site asks for, or ''), and `see`."""
@@ -263,20 +260,9 @@ class Browser:
     self._sessions[session] = made = _Session(self._browser, page)
     return made.see() | {'goal': made.page.evaluate(made.world.goal)}
 
-  def trial(self, page, name, arguments):
-    """What an action gets as the first on a page; on a spare one, put back to its beginning."""
-    if self._spare is not None and self._spare.asked == page:
-      self._spare.again()
-    else:
-      self._set_aside(_Session(self._browser, page))
-    self._spare.see()  # its elements get their numbers
-    return self._act(self._spare, name, arguments)
-
   def act(self, session, name, arguments):
     """Does an action: 'observation', 'state', 'ended'."""
-    return self._act(self._sessions[session], name, arguments)
-
-  def _act(self, made, name, arguments):
+    made = self._sessions[session]
     try:
       getattr(_Actions(made), name)(**arguments)
     except RefusedError as error:
@@ -290,16 +276,9 @@ class Browser:
     made.come_home()
     return {'answer': made.page.evaluate(made.world.checks[command])}
 
-  def end(self, session, spare=False):
-    """Closes a page, if it is open; or keeps it as the spare one."""
+  def end(self, session):
+    """Closes a page, if it is open."""
     made = self._sessions.pop(session, None)
-    if made is not None and spare:
-      self._set_aside(made)
-    elif made is not None:
+    if made is not None:
       made.context.close()
     return {}
-
-  def _set_aside(self, made):
-    if self._spare is not None:
-      self._spare.context.close()
-    self._spare = made

@@ -63,6 +63,6 @@ def _play(expert: Expert, setup: dict[str, Any], goal: str) -> dict[str, Any]:
     page.tree = seen['observation']
     if seen['ended']:
       break
-  ask(op='end', spare=True)  # most likely it is played on next
+  ask(op='end')
   return {'goal': found['goal'], 'observation': found['observation'], 'state': found['state'],
           'plan': plan}
