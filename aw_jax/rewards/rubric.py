@@ -176,7 +176,7 @@ def _truth(reference: Reference) -> _Truth:
       len(content.pairs) / amount if (amount := _amount(content)) else 2.0,
       frozenset(s for s in content.symbols if isinstance(s, str)),
       tuple({s for s in lenient.symbols if not isinstance(s, str)}),
-      Counter(map(_shape, content.symbols)), frozenset(content.forms),
+      _shapes(content.symbols), frozenset(content.forms),
       None if error is None else error[0].rpartition(': ')[2],
       _ERROR.search(reference.observation) is not None)
 
@@ -396,7 +396,15 @@ def _shape(symbol: Symbol) -> str:
   return symbol if len(symbol) == 1 else '0.0' if symbol[0].isdecimal() else 'h'
 
 
+def _shapes(symbols: Sequence[Symbol]) -> Counter[str]:
+  """Shape -> how many of the symbols have it."""
+  found = Counter()
+  for symbol, count in Counter(symbols).items():
+    found[_shape(symbol)] += count
+  return found
+
+
 def _excess_shapes(guess: _Content, truth: _Truth) -> int:
   """How many symbols of the prediction have no counterpart of their shape in the truth."""
-  counts = Counter(map(_shape, guess.symbols))
-  return sum(max(0, count - truth.shapes.get(shape, 0)) for shape, count in counts.items())
+  return sum(max(0, count - truth.shapes.get(shape, 0))
+             for shape, count in _shapes(guess.symbols).items())
