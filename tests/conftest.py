@@ -13,11 +13,19 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 
 # The tolerances of the tests are those of float32 on a CPU; JAX_PLATFORMS=cuda tries another.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')  # as in the commands on two cores or more
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# A program is compiled once, for all of pytest's workers and for the commands that tests start. The
+# first process to come here makes the folder, and takes it away when it ends.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  _compiled = tempfile.TemporaryDirectory(prefix='aw_jax_compiled_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled.name
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 import hypothesis
 import pytest

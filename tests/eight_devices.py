@@ -1,8 +1,9 @@
 """Run by test_partitioning.py in a process with eight CPU devices: OUT COMPARED SAMPLED.
 
-Writes as JSON: the first step's loss and gradients of every objective on each mesh against the
-first one's, samples on each mesh, shardings on a mesh of fsdp, expert and tensor of 2 each, what
-`assert_sharded` says, and where a sharded checkpoint lies.
+Writes as JSON: the first step's loss and gradients of the compared objectives on each of their
+meshes against the first one's; where meshes to sample on are given, samples on each, shardings on a
+mesh of fsdp, expert and tensor of 2 each, what `assert_sharded` says, and where a sharded
+checkpoint lies.
 """
 
 import functools
@@ -109,9 +110,11 @@ OBJECTIVES = {
     CONFIG, functools.partial(objectives.episode_policy, **POLICY), episode_policy_batch())}
 
 
+@functools.cache
 def random_params(config=CONFIG):
   if config is EXPERTS:
-    params = jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
+    params = jax.device_get(jax.jit(
+      lambda key: nn.unbox(init_params(config, key)))(jax.random.key(0)))
     # Slow decays: where nothing of a state is left after a token, their gradients are rounding.
     rates = params['layers']['layer_0']['delta_net']
     rates['decay_rate'] = np.full_like(rates['decay_rate'], -2.0)
@@ -272,29 +275,35 @@ def refusal(array, spec, shape='1x8x1x1x1'):
   return ''
 
 
-def main():
-  out, compared, sampled = sys.argv[1], *map(json.loads, sys.argv[2:])
-  found = {}
-  for name, (config, objective, batch) in OBJECTIVES.items():
-    found[name], state = steps(config, objective, batch, compared[name])
-  folder = os.path.join(os.path.dirname(out), 'checkpoint')
+def everything_else(folder, state, sampled, experts_mesh):
+  checkpoint = os.path.join(folder, 'checkpoint')
   tokenizer = Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
-  checkpointer = Checkpointer(folder, CONFIG, tokenizer)
+  checkpointer = Checkpointer(checkpoint, CONFIG, tokenizer)
   checkpointer.save(state)
   checkpointer.close()
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
+  return {
+    'samples': samples(sampled), 'samples_of_experts': samples_of_experts(
+      [sampled[0], experts_mesh]),
+    'shardings': shardings(),
+    'replicated': refusal(large, PartitionSpec()),
+    'half_replicated': refusal(large, PartitionSpec(None, 'tensor'), '1x2x1x2x2'),
+    'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
+    'imported': imported(os.path.join(folder, 'safetensors')),
+    'checkpoint': checkpoint,
+    'checkpoint_sum': sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params))}
+
+
+def main():
+  out, compared, sampled = sys.argv[1], *map(json.loads, sys.argv[2:])
+  found = {}
+  for name, meshes in compared.items():
+    found[name], state = steps(*OBJECTIVES[name], meshes)
+  found = {'steps': found}
+  if sampled:
+    found |= everything_else(os.path.dirname(out), state, sampled, compared['experts'][-1])
   with open(out, 'w', encoding='utf-8') as file:
-    json.dump({
-      'steps': found, 'samples': samples(sampled),
-      'samples_of_experts': samples_of_experts([sampled[0], compared['experts'][-1]]),
-      'shardings': shardings(),
-      'replicated': refusal(large, PartitionSpec()),
-      'half_replicated': refusal(large, PartitionSpec(None, 'tensor'), '1x2x1x2x2'),
-      'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
-      'imported': imported(os.path.join(os.path.dirname(out), 'safetensors')),
-      'checkpoint': folder,
-      'checkpoint_sum': sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params)),
-    }, file)
+    json.dump(found, file)
 
 
 if __name__ == '__main__':

@@ -21,36 +21,54 @@ EVERY_MESH = ['x'.join(map(str, sizes)) for sizes in itertools.product((1, 2, 4,
               if math.prod(sizes) == 8]
 MESHES = ['2x2x1x1x2', '1x2x4x1x1', '2x1x1x4x1', '1x1x2x2x2']
 COMPARED = {
-  'next_token': EVERY_MESH, 'experts': MESHES, 'large_vocabulary': MESHES[-1:],
+  'next_token': MESHES, 'experts': MESHES, 'large_vocabulary': MESHES[-1:],
   'group_policy': MESHES[:1], 'whole_rows': MESHES[-1:], 'episode_policy': MESHES[:1]}
 SAMPLED = ('none set', '1x8x1x1x1', '2x2x1x1x2')  # with none set data is 8
 
 
-@pytest.fixture(scope='module')
-def on_eight_devices(tmp_path_factory):
-  """What `eight_devices.py` found: the devices of a process are fixed when it starts."""
-  out = tmp_path_factory.mktemp('partitioning') / 'found.json'
+def run_on_eight_devices(folder, compared, sampled=()):
+  """What `eight_devices.py` finds: the devices of a process are fixed when it starts."""
+  out = folder / 'found.json'
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8',
     'XLA_FLAGS': '--xla_backend_optimization_level=0',  # compiles faster
     'PYTHONPATH': str(HERE.parent)}
   subprocess.run(
     [sys.executable, HERE / 'eight_devices.py', out,
-     json.dumps({name: [ONE, *meshes] for name, meshes in COMPARED.items()}),
-     json.dumps([ONE, *SAMPLED[1:]])],
+     json.dumps({name: [ONE, *meshes] for name, meshes in compared.items()}),
+     json.dumps(sampled)],
     cwd=HERE.parent, env=environment, check=True, timeout=900)
   return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize(('objective', 'mesh'), [
-  (objective, mesh) for objective, meshes in COMPARED.items() for mesh in meshes])
-def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objective, mesh):
-  one, many = (on_eight_devices['steps'][objective][name] for name in (ONE, mesh))
+@pytest.fixture(scope='module')
+def on_eight_devices(tmp_path_factory):
+  return run_on_eight_devices(
+    tmp_path_factory.mktemp('partitioning'), COMPARED, [ONE, *SAMPLED[1:]])
+
+
+def check_step(found, mesh):
+  """That loss and gradients of one objective on `mesh` are those of one device."""
+  one, many = found[ONE], found[mesh]
   assert many['loss'] == pytest.approx(one['loss'], rel=1e-5)
   assert many['loss_weight'] == one['loss_weight']
   assert many['relative_error'].keys() == one['relative_error'].keys()
   for name, error in many['relative_error'].items():
     assert error < 1e-5, f'gradient of {name}'
+
+
+@pytest.mark.parametrize(('objective', 'mesh'), [
+  (objective, mesh) for objective, meshes in COMPARED.items() for mesh in meshes])
+def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objective, mesh):
+  check_step(on_eight_devices['steps'][objective], mesh)
+
+
+@pytest.mark.slow
+def test_every_mesh_shape_gives_the_loss_and_gradients_of_one_device(tmp_path):
+  found = run_on_eight_devices(tmp_path, {'next_token': EVERY_MESH})['steps']['next_token']
+  assert len(found) == 36
+  for mesh in EVERY_MESH:
+    check_step(found, mesh)
 
 
 @pytest.mark.parametrize('mesh', SAMPLED)

@@ -31,10 +31,9 @@ TINY = ['--vocab_size=64', '--width=16', '--layers=1', '--heads=2', '--kv_heads=
         '--decode_batch=4', '--prompt=4']
 
 
-# Nearly all of the time goes into compiling: as little as can be, and nothing twice.
+# Nearly all of the time goes into compiling: as little as can be.
 COMPILED_SOON = {
-  'XLA_FLAGS': '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  'XLA_FLAGS': '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'}
 
 
 def run(command, *arguments, **environment):
@@ -42,11 +41,6 @@ def run(command, *arguments, **environment):
     [sys.executable, '-m', command, *arguments], cwd=ROOT,
     env=os.environ | COMPILED_SOON | environment, capture_output=True, text=True, timeout=600,
     check=False)
-
-
-@pytest.fixture(scope='module')
-def compiled(tmp_path_factory):
-  return str(tmp_path_factory.mktemp('compiled'))
 
 
 @pytest.fixture
@@ -62,15 +56,16 @@ def no_tensorflow(tmp_path):
 # --- the commands ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.requires('torch', 'transformers', 'bwrap')
-def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
+def test_every_row_of_the_benchmark(tmp_path, no_tensorflow):
   out = tmp_path / 'benchmark.json'
   done = run(
     'experiments.benchmark', *TINY, f'--out={out}', '--new_tokens=4', '--decode_calls=1',
     '--curve_steps=4', '--curve_window=2', '--delta_lengths=16', '--lengths=32',
     '--batch_tokens=64', '--devices=2', '--device_rows=1', '--device_decodes=1', '--clients=2',
     '--rewards=8', '--group=4', '--domains=terminal', '--episodes=2', '--workers=1',
-    PYTHONPATH=no_tensorflow, JAX_COMPILATION_CACHE_DIR=compiled)
+    PYTHONPATH=no_tensorflow)
   assert done.returncode == 0, done.stderr
   figures = json.loads(out.read_text())
   assert figures['skipped'] == {}
@@ -100,13 +95,13 @@ def test_every_row_of_the_benchmark(tmp_path, no_tensorflow, compiled):
     assert system in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.requires('torch', 'transformers')
-def test_every_row_of_the_accelerator(tmp_path, no_tensorflow, compiled):
+def test_every_row_of_the_accelerator(tmp_path, no_tensorflow):
   out = tmp_path / 'benchmark_gpu.json'
   done = run(
     'experiments.benchmark_gpu', *TINY, f'--out={out}', '--new_tokens=128', '--matmul_sizes=64',
-    '--matmul_sizes=128', '--copy_mib=1', '--nocompile', PYTHONPATH=no_tensorflow,
-    JAX_COMPILATION_CACHE_DIR=compiled)
+    '--matmul_sizes=128', '--copy_mib=1', '--nocompile', PYTHONPATH=no_tensorflow)
   assert done.returncode == 0, done.stderr
   figures = json.loads(out.read_text())
   assert figures['skipped'] == {}

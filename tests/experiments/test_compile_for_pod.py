@@ -27,6 +27,7 @@ def tiny_config():
   return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stage', compile_for_pod.STAGES)
 def test_every_stage_compiles_and_is_described(stage, monkeypatch):
   monkeypatch.setattr(compile_for_pod, 'pod_devices',

@@ -106,6 +106,7 @@ def test_what_cannot_be_measured_is_refused(name):
     measures.require_known(config)
 
 
+@pytest.mark.slow
 @pytest.mark.requires('bwrap')
 def test_a_study_shares_skips_and_reports(tmp_path):
   (tmp_path / 'tiny.py').write_text(STUDY)
@@ -144,6 +145,7 @@ def test_a_study_shares_skips_and_reports(tmp_path):
   assert 'was made with config.cpt.steps = 4, now it is 5' in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.requires('bwrap')
 def test_the_benchmark_is_reproducible_to_the_digit(tmp_path):
   small = ('--config.episodes.mcp=4', '--config.train_episodes.mcp=6', '--config.domains=("mcp",)',

@@ -18,7 +18,8 @@ CONFIG = ModelConfig(
 
 
 def params_of(config: ModelConfig):
-  return jax.device_get(nn.unbox(init_params(config, jax.random.key(0))))
+  return jax.device_get(jax.jit(
+    lambda key: nn.unbox(init_params(config, key)))(jax.random.key(0)))
 
 
 @pytest.mark.parametrize('tied', [True, False])

@@ -1,5 +1,7 @@
 """Every architecture is that of transformers: tiny random models, the same logits and tokens."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,11 +31,17 @@ def torch_logits(torch_model, prompt) -> np.ndarray:
     return torch_model(torch.from_numpy(prompt).long()).logits.numpy()
 
 
+@functools.cache
+def long_prompts(name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Two prompts, and transformers' logits."""
+  prompt = tokens(2, LENGTH)
+  return prompt, torch_logits(models(name)[0], prompt)
+
+
 @EVERY
 def test_logits_of_long_prompts(name):
-  torch_model, config, params = models(name)
-  prompt = tokens(2, LENGTH)
-  expected = torch_logits(torch_model, prompt)
+  _, config, params = models(name)
+  prompt, expected = long_prompts(name)
   assert expected.std() > 0.3  # far above the tolerance
   actual = jax.jit(Decoder(config).apply)({'params': params}, prompt)
   np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
@@ -42,15 +50,14 @@ def test_logits_of_long_prompts(name):
 @EVERY
 def test_logits_with_a_cache(name):
   """Prefill in two uneven pieces; the second row is shorter than the first."""
-  torch_model, config, params = models(name)
-  model, prompt = Decoder(config), tokens(2, LENGTH)
+  _, config, params = models(name)
+  model, (prompt, expected) = Decoder(config), long_prompts(name)
   counts = np.array([LENGTH, LENGTH - 7], np.int32)
-  expected = torch_logits(torch_model, prompt)
+  extend = jax.jit(functools.partial(model.apply, method='extend'))
   cache, hidden = init_cache(config, 2, LENGTH + 4), []
   for start, end in ((0, 1300), (1300, LENGTH)):
     here = jnp.clip(counts - start, 0, end - start)
-    states, cache = model.apply(
-      {'params': params}, cache, prompt[:, start:end], here, method='extend')
+    states, cache = extend({'params': params}, cache, prompt[:, start:end], here)
     hidden.append(states)
   actual = model.apply({'params': params}, jnp.concatenate(hidden, axis=1), method='logits')
   for row, count in enumerate(counts):
@@ -65,7 +72,7 @@ def test_packed_segments_are_separate_prompts(name):
   cut = 113
   positions = np.concatenate([np.arange(cut), np.arange(300 - cut)])[None]
   segments = np.where(np.arange(300) < cut, 1, 2)[None]
-  actual = Decoder(config).apply({'params': params}, prompt, positions, segments)
+  actual = jax.jit(Decoder(config).apply)({'params': params}, prompt, positions, segments)
   alone = [torch_logits(torch_model, part) for part in (prompt[:, :cut], prompt[:, cut:])]
   expected = np.concatenate(alone, axis=1)
   np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)

@@ -25,19 +25,16 @@ STEPS = {'next_token': 80, 'rl': 12, 'agent': 8}
 
 
 class Command:
-  """The same command, for one work directory, again and again; compiled programs are shared."""
+  """The same command, for one work directory, again and again."""
 
-  def __init__(self, workdir, cache):
+  def __init__(self, workdir):
     self.workdir = workdir
-    self._environment = os.environ | {
-      'PYTHONPATH': str(ROOT), 'JAX_COMPILATION_CACHE_DIR': str(cache),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
 
   def start(self):
     return subprocess.Popen(
-      [sys.executable, HERE / 'interrupted_run.py', self.workdir], env=self._environment,
-      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+      [sys.executable, HERE / 'interrupted_run.py', self.workdir],
+      env=os.environ | {'PYTHONPATH': str(ROOT)}, stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE, text=True)
 
   def finish(self):
     process = self.start()
@@ -69,7 +66,7 @@ class Command:
 def runs(tmp_path_factory):
   """(unbroken, broken) work directories; where the second was killed is printed."""
   folder = tmp_path_factory.mktemp('resume')
-  unbroken, broken = (Command(folder / name, folder / 'cache') for name in ('unbroken', 'broken'))
+  unbroken, broken = (Command(folder / name) for name in ('unbroken', 'broken'))
   unbroken.finish()
   seed = int.from_bytes(os.urandom(4), 'big')
   rng = random.Random(seed)

@@ -24,16 +24,6 @@ ROOT = HERE.parents[1]
 SEQ_LEN, RECORDS, STEPS = 32, 40, 8
 
 
-@pytest.fixture(scope='module', autouse=True)
-def compiled_once(tmp_path_factory):
-  """The runs share their compiled programs."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
-    yield
-
-
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
   """A vocabulary and packed records; the first token of a record is its number and no other's."""
