@@ -30,7 +30,9 @@ LICENCES = {
     'search': (
         _OURS, 'The World Factbook: public domain', 'summaries of Wikipedia: CC BY-SA',
         "WordNet: Princeton's WordNet licence", 'FOLDOC: GFDL', 'Jargon File: public domain'),
-    'swe': (_OURS, 'source of isodate: BSD-3-Clause; of inflection, parse and schema: MIT'),
+    'swe': (
+        _OURS, 'source of isodate and sqlparse: BSD-3-Clause; of cachetools, inflection, parse and '
+        'schema: MIT'),
     'textgame': (
         _OURS, 'games and texts of TextWorld: MIT; TextWorld-Express and ScienceWorld: Apache-2.0'),
     'web': (

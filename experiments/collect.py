@@ -12,11 +12,12 @@ import sys
 from absl import app, flags
 
 from aw_jax.environments import collect, registry
-from aw_jax.environments.base import MissingProgramError
+from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 from aw_jax.trajectories import SPLITS, TrajectoryError, read_jsonl
 from data_pipelines import dataset_card, sources
 
-_DOMAIN = flags.DEFINE_string('domain', None, 'Which world: terminal, mcp, ...', required=True)
+_DOMAIN = flags.DEFINE_string(
+    'domain', None, f'Which world: {", ".join(registry.domains())}.', required=True)
 _EPISODES = flags.DEFINE_integer('episodes', 1000, 'How many episodes.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', None, 'Directory for the shards.', required=True)
 _SPLIT = flags.DEFINE_enum('split', 'train', SPLITS, 'Which tasks.')
@@ -36,6 +37,8 @@ _MARK = flags.DEFINE_bool(
 
 
 def _policies() -> dict[str, float]:
+  if not _POLICIES.value:
+    raise collect.CollectError('--policies: name at least one, as in expert:1')
   mixture = {}
   for entry in _POLICIES.value:
     name, _, weight = entry.partition(':')
@@ -71,8 +74,8 @@ def main(argv: list[str]) -> None:
       dataset_card.write_for_trajectories(
           _OUT.value, (trajectory for shard in shards for trajectory in read_jsonl(shard)),
           shlex.join(['python', '-m', 'experiments.collect', *sys.argv[1:]]))
-  except (collect.CollectError, registry.RegistryError, MissingProgramError,
-          TrajectoryError) as error:
+  except (collect.CollectError, registry.RegistryError, BrokenEnvironmentError,
+          MissingProgramError, TrajectoryError) as error:
     sys.exit(f'collect: {error}')
   print(collect.table(summary))
 

@@ -67,12 +67,13 @@ def main(argv):
         _FORMAT.value, _INPUT.value, _OUT.value, settings=_settings(),
         cleaning=run.Cleaning(_SKIP_RETRIES.value, _MIN_QUALITY.value), split=_SPLIT.value,
         licence=_LICENCE.value)
+    with run.writing(_OUT.value):
+      dataset_card.write_for_trajectories(
+          _OUT.value, run.read_kept(_OUT.value),
+          shlex.join(['python', '-m', 'experiments.import_traces', *sys.argv[1:]]),
+          dict.fromkeys(DOMAINS, (dataset_card.imported(_LICENCE.value),)))
   except common.TraceError as error:
     raise SystemExit(f'import_traces: {error}') from error
-  dataset_card.write_for_trajectories(
-      _OUT.value, run.read_kept(_OUT.value),
-      shlex.join(['python', '-m', 'experiments.import_traces', *sys.argv[1:]]),
-      dict.fromkeys(DOMAINS, (dataset_card.imported(_LICENCE.value),)))
   for name in ('records', 'episodes_read', 'turns_read', 'set_apart', 'observations_denoised',
                'episodes_left_out', 'turns_left_out_with_them', 'turns_skipped', 'episodes_kept',
                'turns_kept', 'episodes_by_split', 'tool_calls', 'rewards', 'quality'):

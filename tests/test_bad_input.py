@@ -85,8 +85,8 @@ def test_full_disk_is_said_and_costs_no_episode(tmp_path, room):
   assert 'Traceback' not in run.stderr
   said, = [line for line in run.stderr.split('\n') if line.startswith('collect: ')]
   assert said == (
-    f'collect: cannot write to {disk}/out: No space left on device; once that is mended run the '
-    'same command again, the shards that are whole are kept')
+    f'collect: cannot write to {disk}/out: No space left on device; mend that and run the '
+    'same command again, which keeps the shards that are whole, or choose another directory')
   shards = sorted((tmp_path / 'copy').glob('shard-*'))
   episodes = [one for path in shards for one in trajectories.read_jsonl(path, 'terminal')]
   assert len(shards) == 3 and len({one.task.id for one in episodes}) == 6
@@ -98,7 +98,7 @@ def test_a_card_that_cannot_be_written_is_said(tmp_path):
   (tmp_path / 'dataset_card.md').mkdir()
   message = refusal(
     'experiments.collect', '--domain=terminal', '--episodes=1', f'--out={tmp_path}')
-  assert f'collect: cannot write to {tmp_path}: Is a directory; once that is mended' in message
+  assert f'collect: cannot write to {tmp_path}: Is a directory; mend that' in message
   assert len(list(tmp_path.glob('shard-*'))) == 1
 
 

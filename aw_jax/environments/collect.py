@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -21,7 +22,7 @@ import tqdm
 
 from aw_jax import trajectories
 from aw_jax.environments import registry
-from aw_jax.environments.base import Environment, MissingProgramError
+from aw_jax.environments.base import BrokenEnvironmentError, Environment, MissingProgramError
 from aw_jax.environments.episode import run_episode
 from aw_jax.environments.experts import POLICIES, make_policy
 from aw_jax.trajectories import Trajectory
@@ -155,8 +156,8 @@ def _validate(collection: Collection, workers: int) -> None:
   for name, weight in collection.policies.items():
     if name not in POLICIES:
       raise CollectError(f'unknown policy {name!r}; known are {", ".join(POLICIES)}')
-    if weight < 0:
-      raise CollectError(f'policy {name!r} has weight {weight}; weights are not negative')
+    if not 0 <= weight < math.inf:
+      raise CollectError(f'policy {name!r} has weight {weight}; weights are finite, not negative')
   if not sum(collection.policies.values()) > 0:
     raise CollectError('the weights of the policies sum to 0; give at least one a positive weight')
   registry.task_at(collection.domain, collection.split, 0, collection.seed, collection.pool)
@@ -197,8 +198,8 @@ def writing(out: str) -> Iterator[None]:
     yield
   except OSError as error:
     raise CollectError(
-        f'cannot write to {out}: {error.strerror}; once that is mended run the same command again, '
-        'the shards that are whole are kept') from error
+        f'cannot write to {out}: {error.strerror}; mend that and run the same command again, which '
+        'keeps the shards that are whole, or choose another directory') from error
 
 
 class _Crew:
@@ -243,6 +244,9 @@ class _Crew:
     except (EOFError, OSError):
       self._replace(connection, process, shard)
       return
+    if kind == 'broken':
+      self._replace(connection, process, shard, value)
+      return
     if kind == 'episode':
       self._steps += value
       self._bar.update(1)
@@ -267,18 +271,18 @@ class _Crew:
         connection.close()
         process.join()
 
-  def _replace(self, connection, process, shard: int) -> None:
+  def _replace(self, connection, process, shard: int, reason: str = '') -> None:
     del self._at[connection]
     connection.close()
     process.join()
     _clear(self._out, f'.{self._collection.shard_name(shard)}')
     self._attempts[shard] += 1
-    self._bar.write(f'a worker died (exit {process.exitcode}); '
-                    f'{self._collection.shard_name(shard)} is done again')
+    name, reason = self._collection.shard_name(shard), reason or f'exit {process.exitcode}'
     if self._attempts[shard] >= ATTEMPTS:
       raise CollectError(
-          f'{self._collection.shard_name(shard)} killed its worker {ATTEMPTS} times; '
+          f'{name} ended its worker {ATTEMPTS} times, at last: {reason}; '
           'the shards that are whole are kept, run the same command to go on')
+    self._bar.write(f'a worker ended ({reason}); {name} is done again')
     self._hire(shard)
 
 
@@ -298,6 +302,8 @@ def _work(connection, collection: Collection, out: str) -> None:
     _tell(connection, 'missing', str(error))
   except CollectError as error:
     _tell(connection, 'refused', str(error))
+  except BrokenEnvironmentError as error:  # while a task was made; episodes say it themselves
+    _tell(connection, 'broken', str(error))
   except Exception as error:  # the parent says it in one sentence
     _tell(connection, 'failed', f'{type(error).__name__}: {error}')
 

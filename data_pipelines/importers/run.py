@@ -8,6 +8,7 @@ folder is for, and nothing else is mixed in.
 """
 
 import collections
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -148,8 +149,24 @@ def import_traces(
       ledger.turns_skipped += skipped
   writer.flush()
   report = {**request, **_report(ledger, read, writer)}
-  write_atomically(os.path.join(out, REPORT), json.dumps(report, indent=2) + '\n')
+  with writing(out):
+    write_atomically(os.path.join(out, REPORT), json.dumps(report, indent=2) + '\n')
   return report
+
+
+@contextlib.contextmanager
+def writing(out: str) -> Iterator[None]:
+  """Around what writes to the folder of an import.
+
+  Raises:
+    TraceError: where it cannot be written, for a full disk or a missing permission.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise TraceError(
+        f'cannot write to {out}: {error.strerror}; mend that and run the same command again, or '
+        'choose another folder') from error
 
 
 def read_kept(out: str) -> Iterator[Trajectory]:
@@ -271,7 +288,8 @@ class _Writer:
 
   def _write(self, place: tuple[str, str]) -> None:
     name = f'shard-{self._shards[place]:05d}.jsonl'
-    write_jsonl(os.path.join(self._out, *place, name), self._waiting[place])
+    with writing(self._out):
+      write_jsonl(os.path.join(self._out, *place, name), self._waiting[place])
     self._shards[place] += 1
     self._waiting[place] = []
 

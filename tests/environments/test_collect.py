@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -19,6 +20,7 @@ from aw_jax.environments.base import BrokenEnvironmentError, MissingProgramError
 from aw_jax.environments.registry import RegistryError
 
 EPISODES = 24
+_real_work = collect._work
 SETTINGS = {'seed': 3, 'episodes_per_shard': 4, 'progress': False}
 
 
@@ -130,8 +132,16 @@ class TestSurvival:
 
   def test_a_shard_that_kills_every_worker_is_given_up_in_one_sentence(self, tmp_path, monkeypatch):
     monkeypatch.setattr(collect, '_work', _die)
-    with pytest.raises(collect.CollectError, match='killed its worker 3 times; the shards that'):
+    with pytest.raises(collect.CollectError, match='3 times, at last: exit -9; the shards that'):
       collect.collect('terminal', 4, tmp_path, workers=1, **SETTINGS)
+
+  def test_a_task_that_cannot_be_made_is_tried_again(self, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, '_work', _break_twice)
+    summary = collect.collect('terminal', 4, tmp_path, workers=1, **SETTINGS)
+    assert summary['episodes'] == 4 and len(list(tmp_path.glob('tried-*'))) == 2
+    monkeypatch.setattr(collect, '_work', _break)
+    with pytest.raises(collect.CollectError, match='3 times, at last: no desktop; the shards that'):
+      collect.collect('terminal', 4, tmp_path / 'other', workers=1, **SETTINGS)
 
   def test_a_bug_in_a_worker_is_said_in_one_sentence(self, tmp_path, monkeypatch):
     monkeypatch.setattr(collect, '_work', _fail)
@@ -166,6 +176,23 @@ def _die(connection, collection, out):
   os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _break(connection, collection, out):
+  """As where a desktop or an engine, which describe a task, do not start."""
+  def no_task(*arguments):
+    raise BrokenEnvironmentError('no desktop')
+
+  registry.task_at = no_task  # in this process, which ends here
+  _real_work(connection, collection, out)
+
+
+def _break_twice(connection, collection, out):
+  if len(tried := os.listdir(out)) and sum(name.startswith('tried-') for name in tried) == 2:
+    _real_work(connection, collection, out)
+  else:
+    open(os.path.join(out, f'tried-{os.getpid()}'), 'w', encoding='utf-8').close()
+    _break(connection, collection, out)
+
+
 def _fail(connection, collection, out):
   connection.recv()
   connection.send(('failed', 'ValueError: no'))
@@ -175,6 +202,7 @@ def _fail(connection, collection, out):
   ({'policies': {'nobody': 1}}, "unknown policy 'nobody'; known are expert"),
   ({'policies': {'expert': 0}}, 'sum to 0'),
   ({'policies': {'expert': -1}}, 'not negative'),
+  ({'policies': {'expert': math.inf}}, 'finite'),
   ({'workers': 0}, 'must be at least 1'),
   ({'domain': 'nowhere'}, "unknown domain 'nowhere'"),
   ({'split': 'dev'}, "unknown split 'dev'"),

@@ -237,8 +237,14 @@ class TestFamilies:
     assert not places['train'] & (places['validation'] | places['test'])
     assert not places['validation'] & places['test']
     double = sample('test', 30, ['two_mistakes'])
-    assert not places['train'] & {(t.setup['package'], e['path'], _function(t, e))
-                                  for t in double for e in t.setup['edits']}
+    assert not (places['train'] | places['validation']) & {
+        (t.setup['package'], e['path'], _function(t, e))
+        for t in double for e in t.setup['edits']}
+
+  def test_what_releases_mended_stands_in_no_package_of_train(self):
+    known = {swe_packages.PACKAGES[name].project for name in swe_packages.MUTATED}
+    for pair in swe_packages.PAIRS:
+      assert not {swe_packages.PACKAGES[name].project for name in pair} & known
 
   def test_the_catalogue_is_of_these_packages(self):
     rows = catalogue.rows()

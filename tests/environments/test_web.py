@@ -274,6 +274,7 @@ class TestPages:
       ('go_forward()', 'Error: there is no such page in the history'),
       ("goto('http://example.com/')", 'Error: the address example.com does not answer'),
       ("goto('http://127.0.0.1/')", 'Error: the address 127.0.0.1 does not answer'),
+      ("goto('http://[')", 'Error: this is no address'),
       *((f"goto('{address}')", 'Error: an address begins with http://') for address in (
           'file:///etc/passwd', 'FILE:///etc/passwd', 'view-source:file:///etc/passwd',
           'chrome://version', 'javascript:alert(1)', 'data:text/html,x', 'about:blank', ''))])
@@ -334,6 +335,10 @@ class TestPages:
     link = next(node.number for node in pages.parse(world.snapshot()) if node.name == 'TodoMVC')
     gone = world.step(f"click('{link}')").observation
     assert gone.endswith('text "This site cannot be reached"')
+    assert 'listitem' in world.step('go_back()').observation
+    assert world.step('go_forward()').observation == gone
+    assert world.step("goto('http://todomvc.test/license.md')").observation == (
+        'Error: this address is a file, not a page')
     assert world.verify('todos') == task.verifier.expected  # wherever one is
     assert title in world.step('noop()').observation
 

@@ -55,3 +55,18 @@ def test_what_is_wrong_is_one_sentence(tmp_path, arguments, message):
   refused = run('import_traces', *arguments, f'--out={tmp_path / "out"}')
   assert refused.returncode != 0 and 'Traceback' not in refused.stderr
   assert message in refused.stderr.strip().splitlines()[-1]
+
+
+def test_a_full_disk_is_one_sentence_and_the_command_goes_on(tmp_path):
+  """No file may be larger than the one that says what the import is for."""
+  arguments = ('import_traces', '--format=swe_agent', f'--input={next(TRACES.glob("*.traj"))}',
+               f'--out={tmp_path / "out"}')
+  full = subprocess.run(
+    ['bash', '-c', 'ulimit -f 4; exec "$@"', 'bash', sys.executable, '-m',
+     f'experiments.{arguments[0]}', *arguments[1:]],
+    cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'PYTHONDONTWRITEBYTECODE': '1'})
+  assert full.returncode != 0 and 'Traceback' not in full.stderr
+  assert (f'import_traces: cannot write to {tmp_path / "out"}: File too large; mend that'
+          in full.stderr)
+  assert run(*arguments).returncode == 0

@@ -29,11 +29,11 @@ def mend(family: str, seed: int, rng: random.Random) -> Recipe:
 
 
 def two_mistakes(seed: int, rng: random.Random) -> Recipe:
-  """Two mistakes in two functions of a package; none of them is in a train task."""
+  """Two mistakes in two functions of a package, both of the test split."""
   del seed
   found: dict[str, list[Row]] = {}
   for row in catalogue.rows():
-    if row.package in swe_packages.MUTATED and row.split != 'train':
+    if row.package in swe_packages.MUTATED and row.split == 'test':
       found.setdefault(row.package, []).append(row)
   pairs = [(one, other) for rows in found.values() for i, one in enumerate(rows)
            for other in rows[:i] if one.function != other.function]
@@ -48,7 +48,10 @@ def new_package(seed: int, rng: random.Random) -> Recipe:
 
 
 def real_fix(seed: int, rng: random.Random) -> Recipe:
-  """What a release mended or added, put back; the release's own tests say what is wanted."""
+  """What a release mended or added, put back; the release's own tests say what is wanted.
+
+  Of packages that no other family knows: a later release of a train package would hold the answer.
+  """
   del seed
   return _recipe([rng.choice(
       [row for row in catalogue.rows() if row.family == catalogue.REAL_FIX])], rng)

@@ -4,7 +4,9 @@ Time is virtual: it stands still but for the second that passes with every actio
 and animations run, so that what a page shows is a function of the actions alone.
 """
 
+import functools
 import os
+import time
 import urllib.parse
 
 from playwright.sync_api import Error as PlaywrightError
@@ -22,19 +24,14 @@ _FLAGS = (
     '--disable-dev-shm-usage', '--renderer-process-limit=1', '--disable-site-isolation-trials',
     '--js-flags=--max-old-space-size=512')
 _HERE = os.path.dirname(os.path.abspath(__file__))
-# What has come in is handled; images that a page has made are as large as they will be.
-_SETTLE = """async () => {
-  await new Promise(done => {
-    const channel = new MessageChannel();
-    channel.port1.onmessage = done;
-    channel.port2.postMessage(0);
-  });
-  const coming = Array.from(document.images).filter(i => !i.complete && i.loading !== 'lazy');
-  await Promise.all(coming.map(image => new Promise(done => {
-    image.addEventListener('load', done, {once: true});
-    image.addEventListener('error', done, {once: true});
-  })));
-}"""
+_COMING_SECONDS = 5.0  # of real time, at most, for what a page has asked for to come
+# Styles are computed, which asks for the images they name; what has come in is handled.
+_LAY_OUT = """() => new Promise(done => {
+  document.documentElement.getBoundingClientRect();
+  const channel = new MessageChannel();
+  channel.port1.onmessage = done;
+  channel.port2.postMessage(0);
+})"""
 _SEE = """({last, leave, ended}) => {
   const seen = awJax.tree({last, leave, all: false});
   const all = awJax.tree({last: seen.last, leave, all: true});
@@ -61,6 +58,10 @@ class _Session:
     self.context.add_init_script(self.world.prepare(page['seed'], page.get('stored', {})))
     self.page = self.context.new_page()
     self.page.on('popup', lambda popup: popup.close())
+    self._coming = set()  # requests without an answer yet
+    self.page.on('request', lambda request: self._coming.add(request))
+    for end in ('requestfinished', 'requestfailed'):
+      self.page.on(end, lambda request: self._coming.discard(request))
     self.tools = self.context.new_cdp_session(self.page)
     self.tools.send('Accessibility.enable')  # keeps the tree from being made anew for every node
     self.page.clock.install(time=_START - 3600)  # it goes until it is stopped, at a later time
@@ -84,13 +85,24 @@ class _Session:
     for attempt in range(3):
       try:
         self.page.wait_for_load_state('load')
-        self.page.evaluate(_SETTLE)
+        self._settle()
         self.page.clock.run_for(milliseconds)
-        self.page.evaluate(_SETTLE)
+        self._settle()
         return
       except PlaywrightError:  # another page came meanwhile
         if attempt == 2 or self.page.is_closed():
           raise
+
+  def _settle(self):
+    """Waits until the page is laid out with all that it has asked for.
+
+    An image has no size before it has come, and what has no size is not seen.
+    """
+    deadline = time.monotonic() + _COMING_SECONDS
+    self.page.evaluate(_LAY_OUT)
+    while self._coming and time.monotonic() < deadline:
+      self.page.wait_for_timeout(2)
+      self.page.evaluate(_LAY_OUT)
 
   def see(self):
     """What the page shows, and its state."""
@@ -222,20 +234,33 @@ class _Actions:
   def noop(self, wait_ms):
     self._session.pass_time(wait_ms)
 
+  def _visit(self, go):
+    """Goes to another page. One that cannot be had shows itself as such."""
+    try:
+      go(wait_until='load')
+    except PlaywrightError as error:
+      if 'Download is starting' in str(error):
+        raise RefusedError('this address is a file, not a page') from None
+      if 'net::ERR' not in str(error):
+        raise
+
   def goto(self, url):
-    parts = urllib.parse.urlsplit(url)
+    try:
+      parts = urllib.parse.urlsplit(url)
+    except ValueError:
+      raise RefusedError('this is no address') from None
     if parts.scheme != 'http':
       raise RefusedError('an address begins with http://')
     if parts.netloc not in {world.host for world in WORLDS.values()}:
       raise RefusedError(f'the address {parts.netloc} does not answer')
-    self._page.goto(url, wait_until='load')
+    self._visit(functools.partial(self._page.goto, url))
 
   def _travel(self, by):
     history = self._session.tools.send('Page.getNavigationHistory')
     place = history['currentIndex'] + by
     if not 1 <= place < len(history['entries']):  # the first is the empty page of the beginning
       raise RefusedError('there is no such page in the history')
-    (self._page.go_back if by < 0 else self._page.go_forward)(wait_until='load')
+    self._visit(self._page.go_back if by < 0 else self._page.go_forward)
 
   def go_back(self):
     self._travel(-1)
