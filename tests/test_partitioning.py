@@ -21,7 +21,7 @@ EVERY_MESH = ['x'.join(map(str, sizes)) for sizes in itertools.product((1, 2, 4,
               if math.prod(sizes) == 8]
 MESHES = ['2x2x1x1x2', '1x2x4x1x1', '2x1x1x4x1', '1x1x2x2x2']
 COMPARED = {
-  'next_token': MESHES, 'experts': MESHES, 'large_vocabulary': MESHES[-1:],
+  'next_token': MESHES, 'experts': MESHES[2:], 'large_vocabulary': MESHES[-1:],
   'group_policy': MESHES[:1], 'whole_rows': MESHES[-1:], 'episode_policy': MESHES[:1]}
 SAMPLED = ('none set', '1x8x1x1x1', '2x2x1x1x2')  # with none set data is 8
 
@@ -65,10 +65,12 @@ def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objectiv
 
 @pytest.mark.slow
 def test_every_mesh_shape_gives_the_loss_and_gradients_of_one_device(tmp_path):
-  found = run_on_eight_devices(tmp_path, {'next_token': EVERY_MESH})['steps']['next_token']
-  assert len(found) == 36
-  for mesh in EVERY_MESH:
-    check_step(found, mesh)
+  compared = {'next_token': EVERY_MESH, 'experts': MESHES[:2]}
+  found = run_on_eight_devices(tmp_path, compared)['steps']
+  assert len(found['next_token']) == 36
+  for objective, meshes in compared.items():
+    for mesh in meshes:
+      check_step(found[objective], mesh)
 
 
 @pytest.mark.parametrize('mesh', SAMPLED)

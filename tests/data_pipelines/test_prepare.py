@@ -418,6 +418,7 @@ def _kill_when(folders, out, appears) -> None:
   assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(prepared, folders, tmp_path):
   out, _ = prepared
   for appears in ('incomplete', 'cpt.array_record'):

