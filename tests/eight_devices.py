@@ -1,7 +1,7 @@
-"""Run by test_partitioning.py in a process with eight CPU devices: OUT COMPARED SAMPLED.
+"""Run by test_partitioning.py in a process with eight CPU devices: OUT ASKED.
 
-Writes as JSON: the first step's loss and gradients of the compared objectives on each of their
-meshes against the first one's; where meshes to sample on are given, samples on each, shardings on a
+Writes as JSON what of it is asked for: 'steps', the first step's loss and gradients of objectives
+on each of their meshes against the first one's; 'samples' on each mesh; by 'layout' shardings on a
 mesh of fsdp, expert and tensor of 2 each, what `assert_sharded` says, and where a sharded
 checkpoint lies.
 """
@@ -144,12 +144,12 @@ def step(config, objective, batch, sizes: str):
 def steps(config, objective, batch, meshes):
   found, one = {}, None
   for sizes in meshes:
-    loss, weight, gradients, state = step(config, objective, batch, sizes)
+    loss, weight, gradients, _ = step(config, objective, batch, sizes)
     one = one or gradients
     found[sizes] = {'loss': loss, 'loss_weight': weight, 'relative_error': {
       name: float(np.linalg.norm(x - one[name]) / np.linalg.norm(one[name]))
       for name, x in gradients.items()}}
-  return found, state
+  return found
 
 
 SIZES = RolloutConfig(group=2, turns=3, max_action=5, max_answer=12, max_observation=8,
@@ -275,7 +275,9 @@ def refusal(array, spec, shape='1x8x1x1x1'):
   return ''
 
 
-def everything_else(folder, state, sampled, experts_mesh):
+def layout(folder, mesh):
+  """How arrays lie on devices, in memory and in files; a checkpoint of a state on `mesh`."""
+  state = step(*OBJECTIVES['next_token'], mesh)[-1]
   checkpoint = os.path.join(folder, 'checkpoint')
   tokenizer = Tokenizer.train([f'hello {i} world\n' for i in range(50)], vocab_size=300)
   checkpointer = Checkpointer(checkpoint, CONFIG, tokenizer)
@@ -283,8 +285,6 @@ def everything_else(folder, state, sampled, experts_mesh):
   checkpointer.close()
   large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
   return {
-    'samples': samples(sampled), 'samples_of_experts': samples_of_experts(
-      [sampled[0], experts_mesh]),
     'shardings': shardings(),
     'replicated': refusal(large, PartitionSpec()),
     'half_replicated': refusal(large, PartitionSpec(None, 'tensor'), '1x2x1x2x2'),
@@ -295,13 +295,16 @@ def everything_else(folder, state, sampled, experts_mesh):
 
 
 def main():
-  out, compared, sampled = sys.argv[1], *map(json.loads, sys.argv[2:])
+  out, asked = sys.argv[1], json.loads(sys.argv[2])
   found = {}
-  for name, meshes in compared.items():
-    found[name], state = steps(*OBJECTIVES[name], meshes)
-  found = {'steps': found}
-  if sampled:
-    found |= everything_else(os.path.dirname(out), state, sampled, compared['experts'][-1])
+  if 'steps' in asked:
+    found['steps'] = {
+      name: steps(*OBJECTIVES[name], meshes) for name, meshes in asked['steps'].items()}
+  if 'samples' in asked:
+    found['samples'] = samples(asked['samples'])
+    found['samples_of_experts'] = samples_of_experts(asked['samples_of_experts'])
+  if 'layout' in asked:
+    found |= layout(os.path.dirname(out), asked['layout'])
   with open(out, 'w', encoding='utf-8') as file:
     json.dump(found, file)
 

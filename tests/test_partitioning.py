@@ -26,7 +26,7 @@ COMPARED = {
 SAMPLED = ('none set', '1x8x1x1x1', '2x2x1x1x2')  # with none set data is 8
 
 
-def run_on_eight_devices(folder, compared, sampled=()):
+def run_on_eight_devices(folder, **asked):
   """What `eight_devices.py` finds: the devices of a process are fixed when it starts."""
   out = folder / 'found.json'
   environment = os.environ | {
@@ -34,17 +34,26 @@ def run_on_eight_devices(folder, compared, sampled=()):
     'XLA_FLAGS': '--xla_backend_optimization_level=0',  # compiles faster
     'PYTHONPATH': str(HERE.parent)}
   subprocess.run(
-    [sys.executable, HERE / 'eight_devices.py', out,
-     json.dumps({name: [ONE, *meshes] for name, meshes in compared.items()}),
-     json.dumps(sampled)],
+    [sys.executable, HERE / 'eight_devices.py', out, json.dumps(asked)],
     cwd=HERE.parent, env=environment, check=True, timeout=900)
   return json.loads(out.read_text())
+
+
+def with_one(compared):
+  return {name: [ONE, *meshes] for name, meshes in compared.items()}
 
 
 @pytest.fixture(scope='module')
 def on_eight_devices(tmp_path_factory):
   return run_on_eight_devices(
-    tmp_path_factory.mktemp('partitioning'), COMPARED, [ONE, *SAMPLED[1:]])
+    tmp_path_factory.mktemp('partitioning'), steps=with_one(COMPARED), layout=MESHES[0])
+
+
+@pytest.fixture(scope='module')
+def sampled_on_eight_devices(tmp_path_factory):
+  return run_on_eight_devices(
+    tmp_path_factory.mktemp('samples'), samples=[ONE, *SAMPLED[1:]],
+    samples_of_experts=[ONE, MESHES[-1]])
 
 
 def check_step(found, mesh):
@@ -66,28 +75,30 @@ def test_loss_and_gradients_equal_those_of_one_device(on_eight_devices, objectiv
 @pytest.mark.slow
 def test_every_mesh_shape_gives_the_loss_and_gradients_of_one_device(tmp_path):
   compared = {'next_token': EVERY_MESH, 'experts': MESHES[:2]}
-  found = run_on_eight_devices(tmp_path, compared)['steps']
+  found = run_on_eight_devices(tmp_path, steps=with_one(compared))['steps']
   assert len(found['next_token']) == 36
   for objective, meshes in compared.items():
     for mesh in meshes:
       check_step(found[objective], mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mesh', SAMPLED)
-def test_samples_do_not_depend_on_the_mesh(on_eight_devices, mesh):
+def test_samples_do_not_depend_on_the_mesh(sampled_on_eight_devices, mesh):
   """Of prompts, greedy and drawn; of the rollout of an agent in a world; of played episodes.
 
   Three rows, so that most of eight devices have none; parameters split; in float32. A collective in
   a loop that devices leave at different times would never end.
   """
-  one, many = (on_eight_devices['samples'][name] for name in (ONE, mesh))
+  one, many = (sampled_on_eight_devices['samples'][name] for name in (ONE, mesh))
   assert many == one
   assert one['greedy'] != one['drawn']
   assert all(len(set(map(str, rows))) > 2 for rows in one.values())
 
 
-def test_samples_of_a_mixture_of_experts_do_not_depend_on_the_mesh(on_eight_devices):
-  one, many = on_eight_devices['samples_of_experts'].values()
+@pytest.mark.slow
+def test_samples_of_a_mixture_of_experts_do_not_depend_on_the_mesh(sampled_on_eight_devices):
+  one, many = sampled_on_eight_devices['samples_of_experts'].values()
   assert many == one and len(set(map(tuple, one))) > 2
 
 

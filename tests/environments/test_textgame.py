@@ -172,6 +172,7 @@ class TestTasks:
 @pytest.mark.requires(*NEEDS)
 class TestDeterminism:
 
+  @pytest.mark.slow
   def test_recorded_episodes_replay_on_other_engines(self, world):
     """These are started anew, make the games anew, and play them in another order."""
     tasks = [registry.make_task('textgame', family, TEST_SEED) for family in REPLAYED]

@@ -49,6 +49,7 @@ def small_tokenizer():
   return model
 
 
+@pytest.mark.slow
 @pytest.mark.requires('torch', 'transformers')
 @pytest.mark.parametrize('name', ['qwen3_tied', 'qwen3_moe', 'qwen3_5', 'qwen3_5_moe', 'llama'])
 def test_there_and_back(name, tmp_path):
