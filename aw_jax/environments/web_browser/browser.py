@@ -103,6 +103,7 @@ class _Session:
     while self._coming and time.monotonic() < deadline:
       self.page.wait_for_timeout(2)
       self.page.evaluate(_LAY_OUT)
+    self._coming.clear()  # what has not come by now is not waited for again
 
   def see(self):
     """What the page shows, and its state."""
