@@ -62,12 +62,16 @@ class WebEnvironment(Environment):
     """Does one action."""
     if self._ended:
       return Step(ENDED, done=True)
-    answer = self._request(action, op='act', session=self._name)
-    self._state = answer.get('state', self._state)
+    try:
+      name, arguments = web_actions.parse(action)
+    except web_actions.ActionError as error:
+      return Step(f'Error: {error}')
+    answer = self._ask(op='act', session=self._name, name=name, arguments=arguments)
+    self._state = answer['state']
     if not answer['observation'].startswith('Error: '):
       self._tree = answer['observation']
     self._ended = answer['ended']
-    return _step(answer)
+    return Step(answer['observation'], done=answer['ended'])
 
   def snapshot(self) -> str | None:
     """The tree, with what is hidden."""
@@ -89,14 +93,6 @@ class WebEnvironment(Environment):
     if self._own or not _open:
       self._host.close()
 
-  def _request(self, action: str, **request: Any) -> dict[str, Any]:
-    """Asks for an action, which is answered here where it is none."""
-    try:
-      name, arguments = web_actions.parse(action)
-    except web_actions.ActionError as error:
-      return {'observation': f'Error: {error}', 'ended': False}
-    return self._ask(name=name, arguments=arguments, **request)
-
   def _ask(self, **request: Any) -> dict[str, Any]:
     if self._setup is None:
       raise BrokenEnvironmentError('the page was not opened')
@@ -106,7 +102,3 @@ class WebEnvironment(Environment):
     if self._setup is not None:
       with contextlib.suppress(BrokenEnvironmentError):
         self._ask(op='end', session=self._name)
-
-
-def _step(answer: dict[str, Any]) -> Step:
-  return Step(answer['observation'], done=answer['ended'])
