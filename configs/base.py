@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
       'turns': {'sft': 'all', 'rl': 'one'},
       'thinking': True,  # whether SFT teaches to think; `agent.thinking` lets the simulator
       'traces': '',  # file of experiments.write_traces; '': programmatic ones
+      'trace_tokens': 64,  # of a turn's reasoning at most; room for it is in rl.max_tokens
       'skip_retries': False,  # whether failures that were tried again at once are left out
   })
   config.model = ml_collections.ConfigDict({  # aw_jax/models/config.py says what each is

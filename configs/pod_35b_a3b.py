@@ -29,7 +29,8 @@ def pod(config, chips: int, cpt_rows: int, expert: int, rollout_expert: int, pro
   config.stage, config.init = 'cpt', 'scratch'
   config.data.update({
       'seq_len': 262_144, 'vocab_size': 248_320, 'prompts': 'full', 'sft_templates': 10,
-      'turns': {'sft': 'one', 'rl': 'one'}, 'skip_retries': True})
+      'turns': {'sft': 'one', 'rl': 'one'}, 'skip_retries': True,
+      'trace_tokens': max_tokens // 2})
   config.model.update({
       'dtype': 'bfloat16', 'activation_dtype': 'bfloat16', 'cache_dtype': 'bfloat16',
       'scan_decode': True, 'remat': 'full'})

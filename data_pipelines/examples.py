@@ -31,6 +31,8 @@ class Switches:
     rl_turns: 'one': one turn of each trajectory (PAPER.md section 2). 'all': a sample for each turn
       that fits.
     thinking: whether sft teaches reasoning before the prediction, and the history of rl shows it.
+    trace_tokens: the most tokens of the reasoning of one turn; longer ones are not taught, and rl
+      leaves this much room for it.
   Raises:
     ValueError: for a value that there is not.
   """
@@ -41,12 +43,15 @@ class Switches:
   sft_turns: str = 'all'
   rl_turns: str = 'one'
   thinking: bool = True
+  trace_tokens: int = reasoning.MAX_TOKENS
 
   def __post_init__(self):
     templates.require_size(self.prompts)
     most = len(templates.STAGE_TEMPLATES['sft'])
     if not 1 <= self.sft_templates <= most:
       raise ValueError(f'sft_templates: from 1 to {most}, is {self.sft_templates}')
+    if self.trace_tokens < 1:
+      raise ValueError(f'trace_tokens: at least 1, is {self.trace_tokens}')
     for name in ('sft_turns', 'rl_turns'):
       if getattr(self, name) not in TURNS:
         raise ValueError(f'{name}: one of {", ".join(TURNS)}, is {getattr(self, name)!r}')
@@ -143,32 +148,33 @@ def knowledge_example(tokenizer: Tokenizer, text: str) -> packing.Example:
 
 
 def written_trace_counts(
-    tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces) -> dict[str, int]:
+    tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces,
+    switches: Switches = DEFAULT) -> dict[str, int]:
   """What becomes of a trajectory's written traces.
 
   Returns:
     Of its turns `kept`, `not_good_enough` (the judge chose none) and `too_long` (beyond
-    `reasoning.MAX_TOKENS`); nothing where it has no traces.
+    `trace_tokens`); nothing where it has no traces.
   """
   found = written.get(sources.key_of(trajectory))
   if found is None:
     return {}
   traces = [trace for trace in found if trace is not None]
-  kept = sum(_fits(tokenizer, trace) for trace in traces)
+  kept = sum(_fits(tokenizer, switches, trace) for trace in traces)
   return {'kept': kept, 'not_good_enough': len(found) - len(traces),
           'too_long': len(traces) - kept}
 
 
-def _fits(tokenizer: Tokenizer, trace: str) -> bool:
-  return len(tokenizer.encode(trace)) <= reasoning.MAX_TOKENS
+def _fits(tokenizer: Tokenizer, switches: Switches, trace: str) -> bool:
+  return len(tokenizer.encode(trace)) <= switches.trace_tokens
 
 
 def _traces(
-    tokenizer: Tokenizer, trajectory: Trajectory, written: WrittenTraces | None
+    tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches, written: WrittenTraces | None
 ) -> list[tuple[str | None, ...]]:
   """The candidate reasoning traces of every turn, from brief to full; the one that is written."""
   found = written.get(sources.key_of(trajectory)) if written else None
-  fits = functools.partial(_fits, tokenizer)
+  fits = functools.partial(_fits, tokenizer, switches)
   if found is not None:  # a longer one would be cut off when it is said
     return [(trace if trace is not None and fits(trace) else None,) for trace in found]
   return [reasoning.candidates(turn.action, turn.observation, *states(trajectory, index), fits)
@@ -180,7 +186,7 @@ def _thoughts(tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches,
   """The reasoning of every turn as a later turn's history shows it: brief, or none."""
   if not switches.thinking:
     return [''] * len(world_model_turns(trajectory))
-  return [traces[0] or '' for traces in _traces(tokenizer, trajectory, written)]
+  return [traces[0] or '' for traces in _traces(tokenizer, trajectory, switches, written)]
 
 
 def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str,
@@ -229,7 +235,8 @@ def reasoning_dialogue(
   """
   turns = world_model_turns(trajectory)
   thoughts = ([''] * len(turns) if candidate is None
-              else [traces[candidate] for traces in _traces(tokenizer, trajectory, written)])
+              else [traces[candidate]
+                    for traces in _traces(tokenizer, trajectory, switches, written)])
   system = switches.system_prompt(trajectory.task, template)
   tokens = chat.world_model_context(tokenizer, system, ())
   weights, ends = [0.0] * len(tokens), []
@@ -274,7 +281,7 @@ def _one_turn(tokenizer: Tokenizer, trajectory: Trajectory, template: str, seq_l
               switches: Switches, written: WrittenTraces | None) -> list[packing.Example] | None:
   """One turn with each of its candidate traces, and loss on it alone; the rest is its prompt."""
   turns = world_model_turns(trajectory)
-  traces = (_traces(tokenizer, trajectory, written) if switches.thinking
+  traces = (_traces(tokenizer, trajectory, switches, written) if switches.thinking
             else [('',)] * len(turns))
   longest = [
       max(len(chat.prediction(tokenizer, turn.observation, trace or '')) for trace in of_turn)
@@ -303,7 +310,7 @@ def rl_samples(
   """
   template, = switches.templates_of('rl')
   turns = world_model_turns(trajectory)
-  room = seq_len - reasoning.MAX_TOKENS - 2
+  room = seq_len - switches.trace_tokens - 2
   lengths = _prompt_lengths(tokenizer, trajectory, template, switches, written)
   fitting = [index for index, (length, turn) in enumerate(zip(lengths, turns, strict=True))
              if length + len(chat.prediction(tokenizer, turn.observation)) <= room]

@@ -184,7 +184,7 @@ class _Job:
         sources.in_turn(self.scan.shards), skip_retries=self.scan.skip_retries):
       if trajectory.task.split == self.split and pools.is_in_stage(trajectory, stage):
         counts.update(examples.written_trace_counts(
-            self.options.tokenizer, trajectory, self.options.traces))
+            self.options.tokenizer, trajectory, self.options.traces, self.options.switches))
     if stage == 'sft' and not counts:
       raise written_traces.TracesError(
           'not one trajectory of SFT has traces in this file; write them of the same episodes, '

@@ -47,6 +47,9 @@ _RL_TURNS = flags.DEFINE_enum(
     'Turns of a trajectory that rl samples: one, or each that fits.')
 _THINKING = flags.DEFINE_bool(
     'thinking', _DEFAULT.thinking, 'Teach reasoning before the prediction (sft, history of rl).')
+_TRACE_TOKENS = flags.DEFINE_integer(
+    'trace_tokens', _DEFAULT.trace_tokens, 'Tokens of the reasoning of one turn at most.',
+    lower_bound=1)
 _BEAM = flags.DEFINE_multi_string(
     'beam_options', [], 'Make the examples by an Apache Beam pipeline with this option, into '
     "seqio's offline cache, as in --beam_options=--runner=DirectRunner; may be repeated.")
@@ -57,7 +60,8 @@ _SKIP_RETRIES = flags.DEFINE_bool(
 def _switches() -> Switches:
   return Switches(
       loss_mask=_LOSS_MASK.value, prompts=_PROMPTS.value, sft_templates=_SFT_TEMPLATES.value,
-      sft_turns=_SFT_TURNS.value, rl_turns=_RL_TURNS.value, thinking=_THINKING.value)
+      sft_turns=_SFT_TURNS.value, rl_turns=_RL_TURNS.value, thinking=_THINKING.value,
+      trace_tokens=_TRACE_TOKENS.value)
 
 
 def main(argv):

@@ -43,7 +43,7 @@ from aw_jax.training.runner import (
     run_stage,
 )
 from aw_jax.trajectories import Trajectory, read_jsonl, write_atomically
-from data_pipelines import packing, reasoning, records
+from data_pipelines import packing, records
 from data_pipelines.prepare import VOCABULARY_FILE
 
 BASE_CHECKPOINT = os.path.join(
@@ -217,7 +217,7 @@ def data_switches(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return {
       'loss_mask': c.loss_mask, 'prompts': c.prompts, 'sft_templates': c.sft_templates,
       'sft_turns': c.turns.sft, 'rl_turns': c.turns.rl, 'thinking': c.thinking,
-      'skip_retries': c.skip_retries}
+      'trace_tokens': c.trace_tokens, 'skip_retries': c.skip_retries}
 
 
 def ensure_data(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -470,7 +470,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   params, model, tokenizer = _start(config, workdir, 'rl', mesh)
 
   def fits(record: dict[str, Any]) -> bool:  # the true answer, reasoning included, can be said
-    answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
+    answer = len(tokenizer.encode(record['observation'])) + _TAGS + config.data.trace_tokens
     return len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
 
   judge = judge_of(c.judge, os.path.join(workdir, 'rl_judgements'))

@@ -10,8 +10,8 @@ share their first stages with another arm begin where that one ends ('after'), s
 in nothing else. What RL brings is read from sft_v0 and rl_v0, which have the same prompts: each
 stage has a template of its own, and that alone moves figures more than RL does here.
 
-`full` is the quickstart's recipe, in which SFT has whole dialogues and two templates, made for a small
-model and little data; `paper` is the reference's.
+`full` is the quickstart's recipe, in which SFT has whole dialogues and two templates, made for a
+small model and little data; `paper` is the reference's.
 
 Arms begin with the base checkpoint, which has been trained on 500 million tokens of these domains,
 without a loss mask, with reasoning notes and on templates v0 to v3. What an arm leaves out the base

@@ -113,13 +113,14 @@ def test_its_data_switches_are_those_there_are(name):
     assert Switches(**switched) == Switches(loss_mask=loss_mask)
   else:
     assert Switches(**switched) == Switches(
-        prompts='full', sft_templates=10, sft_turns='one', rl_turns='one')
+        prompts='full', sft_templates=10, sft_turns='one', rl_turns='one',
+        trace_tokens=load(name).rl.max_tokens // 2)
 
 
 @pytest.mark.parametrize(('key', 'value'), [
     ('data.sft_templates', 1), ('data.sft_templates', 10), ('data.thinking', False),
     ('data.turns.sft', 'one'), ('data.turns.rl', 'all'), ('data.prompts', 'full'),
-    ('data.loss_mask', False), ('data.skip_retries', True)])
+    ('data.loss_mask', False), ('data.skip_retries', True), ('data.trace_tokens', 256)])
 def test_an_ablation_is_one_value(key, value):
   """It reaches the data as exactly one other switch."""
   config = load('base')

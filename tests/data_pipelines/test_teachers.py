@@ -336,3 +336,18 @@ def test_examples_have_the_written_traces(folder, tokenizer):
   assert len(other) == CANDIDATES
   sample, = examples.rl_samples(tokenizer, trajectory, 4096, written=written)
   assert tokenizer.decode(sample.prompt).count('cedar notes') == sample.index
+
+
+def test_how_long_a_written_trace_may_be_is_a_switch(folder, tokenizer):
+  trajectory = next(t for _, t in job(folder).trajectories())
+  turns = len(examples.world_model_turns(trajectory))
+  long = 'cedar notes ' * 80
+  written = {sources.key_of(trajectory): [long] * turns}
+  count = len(tokenizer.encode(long))
+  for most, kept in ((count - 1, 0), (count, turns)):
+    switches = examples.Switches(trace_tokens=most)
+    assert examples.written_trace_counts(tokenizer, trajectory, written, switches) == {
+      'kept': kept, 'not_good_enough': 0, 'too_long': turns - kept}
+    made, = examples.sft_candidates(
+      tokenizer, trajectory, 100 * count, switches=switches, written=written)
+    assert tokenizer.decode(made.tokens.tolist()).count(long) == kept

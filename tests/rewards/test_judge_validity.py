@@ -13,8 +13,8 @@ from aw_jax.rewards.rubric import MAX_SCORE, PERFECT, judge
 pytestmark = pytest.mark.requires('bwrap')
 FEWEST = 10  # observations that a corruption must be able to spoil
 # A line has a shape that the truth has, or has not: a corruption that by chance restores a shape,
-# or leaves no line at all, gives back some of the format of what little is left. How much depends on
-# the turns, and so on which families are installed: the record of all domains has 0.23.
+# or leaves no line at all, gives back some of the format of what little is left. How much depends
+# on the turns, and so on which families are installed: the record of all domains has 0.23.
 MARGIN = 0.25
 RARE = 0.1  # the share of steps at which that may happen
 
