@@ -32,10 +32,10 @@ def get_config():
 """
 
 
-def run(*arguments, status=0):
+def run(*arguments, status=0, timeout=600):
   done = subprocess.run(
     [sys.executable, '-m', *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-    timeout=600, check=False)
+    timeout=timeout, check=False)
   assert done.returncode == status, done.stderr[-2000:]
   return done
 
@@ -143,6 +143,21 @@ def test_a_study_shares_skips_and_reports(tmp_path):
   assert made() == before
   refused = run(*command, '--config.experiment.cpt.steps=5', status=1)
   assert 'was made with config.cpt.steps = 4, now it is 5' in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.requires('bwrap')
+def test_every_arm_of_the_recipe_runs(tmp_path):
+  run('experiments.study', '--config=configs/studies/smoke.py', f'--workdir={tmp_path}',
+      timeout=2400)
+  found = json.loads((tmp_path / 'study.json').read_text())
+  config = recipe.get_config()
+  assert set(found['arms']) == set(config.arms)
+  stages_of = {arm: {row['stage'] for row in found['table'] if row['arm'] == arm}
+               for arm in config.arms}
+  for arm, change in config.arms.items():
+    trained = change.to_dict().get('changes', {}).get('stages', ('cpt', 'sft', 'rl'))
+    assert stages_of[arm] == {*trained, 'last'}
 
 
 @pytest.mark.slow
