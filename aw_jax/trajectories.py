@@ -99,6 +99,16 @@ class Turn:
   thinking: str | None = None
 
 
+def what_could_be_seen(start: str | None, history: Iterable[tuple[str, str]]) -> str:
+  """What a predictor knows before an action, as text: the same wherever predictions are judged.
+
+  Args:
+    start: the state before the first action, or a prompt that tells it; None where it is hidden.
+    history: (action, observation) of the turns before.
+  """
+  return '\n'.join([start or '', *(text for turn in history for text in turn)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
   """The record of one episode.

@@ -8,7 +8,7 @@ import numpy as np
 
 from aw_jax.prompts import chat, templates
 from aw_jax.tokenizer import IM_END, Tokenizer
-from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn
+from aw_jax.trajectories import SUBMIT, Task, Trajectory, Turn, what_could_be_seen
 from data_pipelines import loss_mask as masks
 from data_pipelines import packing, reasoning, sources
 
@@ -94,11 +94,21 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class RlSample:
-  """One turn to predict: its index, the prompt's ids, and what really happened."""
+  """One turn to predict.
+
+  Attributes:
+    index: of the turn.
+    prompt: ids of all before its answer.
+    turn: what really happened.
+    known: what could be seen before it (`trajectories.what_could_be_seen`).
+    hidden_state: whether the initial state could not.
+  """
 
   index: int
   prompt: list[int]
   turn: Turn
+  known: str
+  hidden_state: bool
 
 
 def world_model_turns(trajectory: Trajectory) -> tuple[Turn, ...]:
@@ -189,12 +199,16 @@ def _thoughts(tokenizer: Tokenizer, trajectory: Trajectory, switches: Switches,
   return [traces[0] or '' for traces in _traces(tokenizer, trajectory, switches, written)]
 
 
+def _pairs(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+  return [(turn.action, turn.observation) for turn in turns]
+
+
 def _prompt(tokenizer: Tokenizer, trajectory: Trajectory, index: int, template: str,
             switches: Switches, written: WrittenTraces | None) -> list[int]:
   """Everything before the answer to turn `index`, brief reasoning of the past turns included."""
   turns = world_model_turns(trajectory)
   system = switches.system_prompt(trajectory.task, template)
-  history = [(turn.action, turn.observation) for turn in turns[:index]]
+  history = _pairs(turns[:index])
   thoughts = _thoughts(tokenizer, trajectory, switches, written)[:index]
   context = chat.world_model_context(tokenizer, system, history, thoughts)
   return context + chat.action_message(tokenizer, turns[index].action)
@@ -316,9 +330,10 @@ def rl_samples(
              if length + len(chat.prediction(tokenizer, turn.observation)) <= room]
   if fitting and switches.rl_turns == 'one':
     fitting = [_draw_turn(trajectory, fitting, 'rl', seed)]
+  state = trajectory.task.initial_state
   return [
       RlSample(index, _prompt(tokenizer, trajectory, index, template, switches, written),
-               turns[index])
+               turns[index], what_could_be_seen(state, _pairs(turns[:index])), state is None)
       for index in fitting]
 
 

@@ -157,6 +157,7 @@ class _Job:
         'tokenizer': options.tokenizer.fingerprint, **dataclasses.asdict(options.switches),
         'knowledge': self.with_knowledge, 'traces': _fingerprint(options.traces),
         **({'cached': True} if self.beam_options else {}),
+        **({'version': records.RL_VERSION} if stage == 'rl' else {}),
         'sources': self.scan.sources, 'left_out': self.scan.dropped,
         'skip_retries': self.scan.skip_retries, 'skipped_turns': self.scan.skipped_turns}
 
@@ -302,11 +303,12 @@ def _rl_records(examples, seq_len: int, tally: _Tally) -> list[dict[str, Any]]:
       'action': action.decode(), 'observation': observation.decode(),
       'runtime_metadata': spans,
       'changed_state': None if changed < 0 else bool(changed),
+      'known': known.decode(), 'hidden_state': bool(hidden),
       'id': e['id'], 'domain': e['domain'], 'family': e['family'], 'turn': int(turn),
-  } for e in examples for prompt, action, observation, spans, changed, turn in zip(
+  } for e in examples for prompt, action, observation, spans, changed, known, hidden, turn in zip(
       _split_at(e['prompt'], e['lengths']), e['action'], e['observation'],
-      _split_at(e['runtime_metadata'].reshape(-1, 2), e['spans']), e['changed_state'], e['turn'],
-      strict=True)]
+      _split_at(e['runtime_metadata'].reshape(-1, 2), e['spans']), e['changed_state'], e['known'],
+      e['hidden_state'], e['turn'], strict=True)]
   tally.numbers = {'tokens': sum(len(r['prompt']) for r in made)}
   return made
 

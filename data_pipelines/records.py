@@ -14,6 +14,8 @@ from array_record.python import array_record_module
 from aw_jax.trajectories import write_atomically
 
 SUFFIX = '.array_record'
+# Of RL's records, in their sidecar; 2: they say what could be known (`known`, `hidden_state`).
+RL_VERSION = 2
 # One record a group, so that reading a record at random decodes no other.
 _OPTIONS = 'group_size:1'
 

@@ -37,7 +37,7 @@ _FEATURES = {
     'rl': ({'prompt': tf.int32},
            {'lengths': tf.int32, 'turn': tf.int32, 'runtime_metadata': tf.int32,
             'spans': tf.int32, 'changed_state': tf.int32, 'action': tf.string,
-            'observation': tf.string}),
+            'observation': tf.string, 'known': tf.string, 'hidden_state': tf.int32}),
 }
 _LABELS = ('id', 'domain', 'family')
 
@@ -260,7 +260,9 @@ def _rl_features(text: str, options: Options):
       'runtime_metadata': [span for turn in turns for span in turn.runtime_metadata],
       'spans': [len(turn.runtime_metadata) for turn in turns],
       'changed_state': [
-          -1 if turn.changed_state is None else int(turn.changed_state) for turn in turns]}
+          -1 if turn.changed_state is None else int(turn.changed_state) for turn in turns],
+      'known': [sample.known for sample in samples],
+      'hidden_state': [int(sample.hidden_state) for sample in samples]}
 
 
 _CONVERT = {

@@ -260,6 +260,10 @@ def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
       raise StageError(
           f'{records.sidecar_path(path)}: made with {named} = {json.dumps(found)}, the config says '
           f'{json.dumps(value)}; carry the records of this config, or use its flags')
+  if sidecar.get('stage') == 'rl' and sidecar.get('version') != records.RL_VERSION:
+    raise StageError(
+        f'{records.sidecar_path(path)}: made before RL\'s records said what could be known of a '
+        'turn; prepare the data anew')
 
 
 def load_tokenizer(config: ml_collections.ConfigDict, workdir: str) -> Tokenizer:
@@ -462,6 +466,14 @@ def require_on_policy(name: str, temperature: float) -> None:
         'what is trained on is sampled at 1')
 
 
+def rl_reference(record: dict[str, Any]) -> Reference:
+  """What the judge compares with in RL: the same as in evaluation (`TurnExample.reference`)."""
+  return Reference(
+      record['domain'], record['action'], record['observation'],
+      tuple(map(tuple, np.asarray(record['runtime_metadata']).tolist())), record['known'],
+      record['hidden_state'])
+
+
 def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   c = config.rl
@@ -480,10 +492,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
       path, c.prompts, config.seed, tokenizer=tokenizer.fingerprint, keep=fits)
 
   def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> np.ndarray:
-    references = [Reference(
-        record['domain'], record['action'], record['observation'],
-        tuple(map(tuple, np.asarray(record['runtime_metadata']).tolist())),
-        known=tokenizer.decode(record['prompt'])) for record in found[::c.group]]
+    references = list(map(rl_reference, found[::c.group]))
     return rewards(texts, [r for r in references for _ in range(c.group)],
                    c.rubric_weight, 1 - c.rubric_weight, judge)
 

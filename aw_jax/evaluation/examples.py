@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from aw_jax.environments import registry
 from aw_jax.rewards.content import Reference, split_prompt
-from aw_jax.trajectories import Task, Trajectory
+from aw_jax.trajectories import Task, Trajectory, what_could_be_seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +52,10 @@ class TurnExample:
   @functools.cached_property
   def reference(self) -> Reference:
     """What the judge compares with."""
-    known = [self.system or self.initial_state or '']  # a prompt tells the state, where it is seen
-    known += [text for turn in self.history for text in turn]
+    # A prompt tells the state, where it is seen.
+    known = what_could_be_seen(self.system or self.initial_state, self.history)
     return Reference(
-        self.domain, self.action, self.observation, self.runtime_metadata, '\n'.join(known),
+        self.domain, self.action, self.observation, self.runtime_metadata, known,
         hidden_state=self.initial_state is None)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from aw_jax.environments import episode, experts, registry
+from aw_jax.evaluation.examples import turn_examples
 from aw_jax.prompts import templates
 from aw_jax.tokenizer import END_PREDICTED, IM_END, Tokenizer
 from aw_jax.training import data
@@ -31,6 +32,7 @@ from data_pipelines import (
   traces,
 )
 from data_pipelines.examples import DEFAULT, Switches
+from experiments import stages
 
 _SETTINGS = {'vocab_size': 400, 'seq_len': 384, 'seed': 7, 'progress': False}
 
@@ -300,6 +302,29 @@ def test_runtime_metadata_stays_with_its_turn(tmp_path, trajectory, write_folder
   found = {record['turn']: record['runtime_metadata'].tolist()
            for record in _records(str(tmp_path / 'out'), 'rl')}
   assert found == {0: [], 1: [[0, 1]], 2: [[0, 1], [1, 2]], 3: [], 4: [[0, 1]], 5: []}
+
+
+def test_rl_judges_by_the_reference_of_evaluation(tmp_path, trajectory, write_folder):
+  """Also where nobody could see the initial state: what was there is pre-existing content then."""
+  made = []
+  for domain, hidden in (('terminal', False), ('mcp', False), ('mcp', True), ('search', True)):
+    one = trajectory(83 + hidden, domain, num_turns=4)
+    turns = tuple(dataclasses.replace(turn, runtime_metadata=((0, 1),)[:index % 2])
+                  for index, turn in enumerate(one.turns))
+    task = dataclasses.replace(one.task, initial_state=None) if hidden else one.task
+    made.append(dataclasses.replace(one, task=task, turns=turns))
+  for index, one in enumerate(made):
+    write_folder(tmp_path / str(index), [one], shards=1)
+  prepare.prepare([tmp_path / str(index) for index in range(len(made))], str(tmp_path / 'out'),
+                  ['rl'], switches=Switches(rl_turns='all'), **_SETTINGS)
+  found = {(record['domain'], record['id'], record['turn'] + 1): stages.rl_reference(record)
+           for record in _records(str(tmp_path / 'out'), 'rl')}
+  expected = {(turn.domain, turn.task_id, turn.turn_index): turn.reference
+              for turn in turn_examples(made)}
+  assert len(expected) == 16 and expected == {key: found[key] for key in expected}
+  assert {key[0] for key in expected if expected[key].hidden_state} == {'mcp', 'search'}
+  assert any(name == 'pre-existing' for reference in expected.values()
+             for _, _, name in reference.content_types)
 
 
 @pytest.mark.parametrize(('switches', 'candidates'), [

@@ -152,6 +152,18 @@ def test_whole_records_need_no_episodes(tmp_path, monkeypatch):
   assert calls == ['collect', 'prepare']
 
 
+def test_records_of_rl_that_lack_what_could_be_known_are_refused(tmp_path):
+  config = base.get_config()
+  config.data.stages = ('rl',)
+  made = {'stage': 'rl', 'seed': 0, 'seq_len': 1024, **stages.data_switches(config)}
+  path = stages.records_path(str(tmp_path), 'rl')
+  records.write_records(path, [{'id': 'a'}], made)
+  with pytest.raises(StageError, match='rl.json: made before .* prepare the data anew'):
+    stages.ensure_data(config, str(tmp_path))
+  records.write_records(path, [{'id': 'a'}], {**made, 'version': records.RL_VERSION})
+  stages.ensure_data(config, str(tmp_path))
+
+
 def test_task_batches_go_through_the_domains_without_repeating():
   tasks = [task for index in range(4)
            for task in agent_stages.task_batch(('terminal', 'mcp'), 'train', 4 * index, 4, seed=0)]
