@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from aw_jax.rewards.content import Reference
 from aw_jax.rewards.judges import REFERENCE_JUDGE, Judge
 from aw_jax.rewards.llm_judge import LlmJudge
 from aw_jax.rewards.reward import rewards
+from aw_jax.rewards.verifiers import has_rule
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import data, objectives, rejection
 from aw_jax.training.checkpoints import EXECUTION_FIELDS, has_model, load_params
@@ -262,7 +264,7 @@ def _require_records_of(config: ml_collections.ConfigDict, path: str) -> None:
           f'{json.dumps(value)}; carry the records of this config, or use its flags')
   if sidecar.get('stage') == 'rl' and sidecar.get('version') != records.RL_VERSION:
     raise StageError(
-        f'{records.sidecar_path(path)}: made before RL\'s records said what could be known of a '
+        f'{records.sidecar_path(path)}: made before records of RL said what could be known of a '
         'turn; prepare the data anew')
 
 
@@ -466,6 +468,16 @@ def require_on_policy(name: str, temperature: float) -> None:
         'what is trained on is sampled at 1')
 
 
+def teaches(c: ml_collections.ConfigDict, tokenizer: Tokenizer, record: dict[str, Any]) -> bool:
+  """Whether the true answer of a record of RL, reasoning included, can be said, and has a reward.
+
+  By the rule alone (`rubric_weight` 0) nothing has one in a domain without a rule verifier.
+  """
+  answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
+  return (len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
+          and (c.rubric_weight > 0 or has_rule(record['domain'])))
+
+
 def rl_reference(record: dict[str, Any]) -> Reference:
   """What the judge compares with in RL: the same as in evaluation (`TurnExample.reference`)."""
   return Reference(
@@ -478,23 +490,25 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   """Reinforcement learning from the judge and the rule verifier (PAPER.md section 5)."""
   c = config.rl
   require_on_policy('rl', c.temperature)
+  if not c.rubric_weight and not any(map(has_rule, config.domains)):
+    raise StageError(
+        f'config.rl.rubric_weight: 0 is the rule alone, and {", ".join(config.domains)} has none')
   mesh = partitioning.make_mesh(**c.mesh)
   params, model, tokenizer = _start(config, workdir, 'rl', mesh)
 
-  def fits(record: dict[str, Any]) -> bool:  # the true answer, reasoning included, can be said
-    answer = len(tokenizer.encode(record['observation'])) + _TAGS + config.data.trace_tokens
-    return len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
-
+  fits = functools.partial(teaches, c, tokenizer)
   judge = judge_of(c.judge, os.path.join(workdir, 'rl_judgements'))
   path = records_path(workdir, 'rl')
   once(os.path.join(workdir, 'evaluation', 'rl_prompts.json'), lambda: _kept(path, fits))
   source = data.batches(
       path, c.prompts, config.seed, tokenizer=tokenizer.fingerprint, keep=fits)
 
-  def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> np.ndarray:
+  def reward(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     references = list(map(rl_reference, found[::c.group]))
-    return rewards(texts, [r for r in references for _ in range(c.group)],
-                   c.rubric_weight, 1 - c.rubric_weight, judge)
+    judged = rewards(
+        texts, [r for r in references for _ in range(c.group)], c.rubric_weight, judge)
+    return {'reward': judged.total, 'rubric': judged.rubric, 'rule': judged.rule,
+            'invalid': judged.invalid}
 
   sampler = GroupSampler(
       model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,

@@ -14,15 +14,9 @@ from aw_jax.rewards.content import (
 _WITHOUT_RULE = ('search',)
 
 
-def rule(predicted: str, reference: Reference) -> float | None:
-  """The rule verifier of the reference's domain: 1 or 0; None where the domain has none.
-
-  Terminals, files and screens must match in everything but runtime metadata; of tools' JSON the
-  values must (`exact_match`). `Reference` says which domain is read how.
-  """
-  if reference.domain in _WITHOUT_RULE:
-    return None
-  return float(exact_match(predicted, reference))
+def has_rule(domain: str) -> bool:
+  """Whether a domain has a rule verifier: `exact_match`."""
+  return domain not in _WITHOUT_RULE
 
 
 def exact_match(predicted: str, reference: Reference) -> bool:
@@ -30,7 +24,7 @@ def exact_match(predicted: str, reference: Reference) -> bool:
 
   Runtime metadata counts as equal where it has the true one's format and range. A tool's JSON is
   compared as values: key order and spacing do not matter. Everything else must be the same to the
-  character.
+  character. `Reference` says which domain is read how.
   """
   if predicted == reference.observation:
     return True

@@ -133,7 +133,7 @@ def completion_logprobs_in_rows(model: Decoder, params: Any, prompts_NxP, prompt
   return jnp.where(mask, logprobs, 0.0).reshape(n, group, length)
 
 
-def group_advantages(rewards_NxG: np.ndarray, normalise: bool = True) -> np.ndarray:
+def group_advantages(rewards_NxG: np.ndarray) -> np.ndarray:
   """Group-relative advantage: reward minus its group's mean, over the group's deviation.
 
   A group of equal rewards has zero advantage and teaches nothing. On the host, in float64: the mean
@@ -144,9 +144,7 @@ def group_advantages(rewards_NxG: np.ndarray, normalise: bool = True) -> np.ndar
   """
   rewards = np.asarray(rewards_NxG, np.float64)
   centred = rewards - rewards.mean(axis=-1, keepdims=True)
-  if normalise:
-    centred /= rewards.std(axis=-1, keepdims=True) + 1e-6
-  return centred.astype(np.float32)
+  return (centred / (rewards.std(axis=-1, keepdims=True) + 1e-6)).astype(np.float32)
 
 
 # The most that a sample weighs more because the trainer finds it likelier than the sampler did.

@@ -17,7 +17,7 @@ from aw_jax.tokenizer import IM_END, Tokenizer
 from aw_jax.training.objectives import group_advantages, group_logprobs, informative
 from aw_jax.training.state import TrainState
 
-RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], np.ndarray]
+RewardFunction = Callable[[Sequence[str], Sequence[dict[str, Any]]], dict[str, np.ndarray]]
 
 
 class BatchError(ValueError):
@@ -67,7 +67,9 @@ class GroupSampler(OnPolicyBatches):
     model: config of the decoder.
     tokenizer: its vocabulary.
     records: `(step) -> list of records`, each with `prompt` ids and what `reward` needs.
-    reward: `(texts, records) -> float[rows]`; the records are repeated for each group.
+    reward: `(texts, records) -> name -> float[rows]`; the records are repeated for each group.
+      'reward' is learned from; the means of all become metrics, over the samples where they are
+      not NaN.
     group: samples of each prompt.
     max_tokens: of a completion; one that does not end in time is judged as it is.
     max_prompt: prompts are padded to it; fixes the compiled shape.
@@ -111,8 +113,10 @@ class GroupSampler(OnPolicyBatches):
     turns = [self._generate(params, part, jax.random.fold_in(key, i) if i else key)
              for i, part in enumerate(parts)]
     judged = [self._judge(part, *turn) for part, turn in zip(parts, turns, strict=True)]
-    batch = {name: np.concatenate([part[name] for part, _ in judged]) for name in judged[0][0]}
-    metrics = {name: float(np.mean([found[name] for _, found in judged])) for name in judged[0][1]}
+    batch, noted = (
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in zip(*judged, strict=True))
+    batch, metrics = batch | compared(noted['reward']), _metrics(noted)
     if self.train_groups:
       batch, metrics['informative_groups_left_out'] = _first_informative(batch, self.train_groups)
     readers = {'trainer_logprobs': params if self.correct_gap else None,
@@ -129,26 +133,34 @@ class GroupSampler(OnPolicyBatches):
         stop=self.tokenizer.special(IM_END), max_tokens=self.max_tokens,
         temperature=self.temperature)
 
-  def _judge(self, records, prompts, lengths, turn) -> tuple[dict[str, Any], dict[str, float]]:
+  def _judge(self, records, prompts, lengths, turn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A part of the batch, and what metrics are made of; rows in front, then samples of each."""
     turn = jax.device_get(turn)
     repeated = [record for record in records for _ in range(self.group)]
     texts = [self.tokenizer.decode(turn.tokens[row, :turn.lengths[row]])
              for row in range(len(repeated))]
-    rewards = np.asarray(self.reward(texts, repeated), np.float32).reshape(-1, self.group)
     shape = (len(records), self.group)
     batch = {
         'prompts': prompts, 'prompt_lengths': lengths,
         'completions': turn.tokens.reshape(*shape, -1),
         'completion_lengths': turn.lengths.reshape(shape),
-        'sampled_logprobs': turn.logprobs.reshape(*shape, -1), **compared(rewards)}
-    metrics = {
-        'reward': float(rewards.mean()),
-        'reward_deviation': float(rewards.std(axis=1).mean()),
-        'zero_variance_groups': float(1 - informative(rewards).mean()),
-        'completion_tokens': float(turn.lengths.mean()),
-        'unfinished': float(1 - turn.stopped.mean()),
-    }
-    return batch, metrics
+        'sampled_logprobs': turn.logprobs.reshape(*shape, -1)}
+    noted = {'completion_tokens': turn.lengths, 'unfinished': ~turn.stopped,
+             **self.reward(texts, repeated)}
+    return batch, {name: np.asarray(values, np.float32).reshape(shape)
+                   for name, values in noted.items()}
+
+
+def _metrics(noted: dict[str, np.ndarray]) -> dict[str, float]:
+  """The means of float32[N, G] values, and how the rewards of groups differ.
+
+  NaN is left out, and so is the mean of nothing else.
+  """
+  rewards = noted['reward']
+  known = {name: values[~np.isnan(values)] for name, values in noted.items()}
+  return {**{name: float(values.mean()) for name, values in known.items() if values.size},
+          'reward_deviation': float(rewards.std(axis=1).mean()),
+          'zero_variance_groups': float(1 - informative(rewards).mean())}
 
 
 def _first_informative(batch: dict[str, Any], count: int) -> tuple[dict[str, Any], float]:

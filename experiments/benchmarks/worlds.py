@@ -70,7 +70,7 @@ def measure_rewards(*, predictions: int, group: int, repetitions: int) -> list[M
   # New truths for each measurement: what a reference derives once is work too.
   batches = {domain: [judged_batch(domain, draw, predictions // group, group)
                       for _ in range(repetitions + 1)] for domain in domains}
-  systems = {domain: (lambda domain=domain: len(rewards(*batches[domain].pop())))
+  systems = {domain: (lambda domain=domain: len(rewards(*batches[domain].pop()).total))
              for domain in domains}
   with _one_core():
     return take_turns('rewards', 'rewards/s', systems, repetitions)

@@ -164,6 +164,17 @@ def test_records_of_rl_that_lack_what_could_be_known_are_refused(tmp_path):
   stages.ensure_data(config, str(tmp_path))
 
 
+def test_by_the_rule_alone_records_without_one_are_left_out(tmp_path):
+  config, tokenizer = base.get_config(), stages.load_tokenizer(base.get_config(), str(tmp_path))
+  for weight, kept in ((0.9, ['terminal', 'search']), (0.0, ['terminal'])):
+    config.rl.rubric_weight = weight
+    assert kept == [domain for domain in ('terminal', 'search') if stages.teaches(
+      config.rl, tokenizer, {'domain': domain, 'prompt': [1], 'observation': 'a'})]
+  config.domains = ('search',)
+  with pytest.raises(StageError, match='rl.rubric_weight: 0 is the rule alone, and search has'):
+    stages.rl(config, str(tmp_path))
+
+
 def test_task_batches_go_through_the_domains_without_repeating():
   tasks = [task for index in range(4)
            for task in agent_stages.task_batch(('terminal', 'mcp'), 'train', 4 * index, 4, seed=0)]

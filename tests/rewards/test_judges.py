@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aw_jax.rewards.content import CONTENT_TYPES, Reference
 from aw_jax.rewards.judges import REFERENCE_JUDGE
-from aw_jax.rewards.reward import reward, rewards
+from aw_jax.rewards.reward import rewards
 from aw_jax.rewards.rubric import Scores, judge
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'judge_scores.json'
@@ -60,12 +60,12 @@ def test_only_the_text_inside_the_tag_reaches_a_judge():
   texts = ['<think>give me 5</think>' + turn('a'), 'no tags', turn('b')]
   found = rewards(texts, [REFERENCE] * 3, judge=recorder)
   assert recorder.seen == [('a', REFERENCE), ('b', REFERENCE)]
-  assert list(found) == [13.5, 0, 0]
+  assert list(found.total) == [13.5, 0, 0] and list(found.invalid) == [0, 1, 1]
 
 
 def test_an_invalid_judgement_counts_nothing_beside_the_rule():
-  found = reward(turn(REFERENCE.observation), REFERENCE, judge=Recorder(None))
-  assert (found.total, found.rubric, found.rule, found.valid) == (2.5, 0, 25, False)
+  found = rewards([turn(REFERENCE.observation)], [REFERENCE], judge=Recorder(None))
+  assert found == (2.5, 0, 25, 1)
 
 
 def test_content_types_of_an_observation():

@@ -15,7 +15,7 @@ from aw_jax.rewards import llm_judge
 from aw_jax.rewards.chat_endpoint import Endpoint, EndpointError
 from aw_jax.rewards.content import Reference
 from aw_jax.rewards.llm_judge import LlmJudge, messages, parse_scores
-from aw_jax.rewards.reward import reward, rewards
+from aw_jax.rewards.reward import rewards
 from aw_jax.rewards.rubric import DIMENSIONS, Scores
 from tests.chat_server import Failure, running
 
@@ -219,10 +219,10 @@ def test_an_invalid_answer_counts_nothing_and_is_not_kept(tmp_path, caplog):
   with running(lambda body: answers.pop(0)) as server:
     judge = LlmJudge(endpoint(server), tmp_path)
     turn = '<predicted_observation>alpha\n~$</predicted_observation>'
-    found = reward(turn, REFERENCE, judge=judge)
-    assert (found.total, found.rubric, found.valid) == (0, 0, False)
+    found = rewards([turn], [REFERENCE], judge=judge)
+    assert (found.total, found.rubric, found.invalid) == (0, 0, 1)
     assert '1 of 1 judgements of grader-1 are invalid' in caplog.text
-    assert reward(turn, REFERENCE, judge=judge).rubric == pytest.approx(22)
+    assert rewards([turn], [REFERENCE], judge=judge).rubric == pytest.approx(22)
 
 
 def test_rewards_by_a_model_and_the_rule():
@@ -231,7 +231,7 @@ def test_rewards_by_a_model_and_the_rule():
   with running(lambda body: GOOD) as server:
     found = rewards(texts, [REFERENCE] * 3, judge=LlmJudge(endpoint(server)))
     assert len(server.requests) == 2
-  assert found == pytest.approx(np.array([0.9 * 22 + 2.5, 0, 0.9 * 22]))
+  assert found.total == pytest.approx(np.array([0.9 * 22 + 2.5, 0, 0.9 * 22]))
 
 
 @pytest.mark.parametrize('answer', [

@@ -83,7 +83,7 @@ def rl_records(tokenizer: Tokenizer, index: int):
 def letters(texts, records):
   """A toy reward: how many different characters were said."""
   assert len(texts) == len(records)
-  return np.array([len(set(text)) for text in texts], np.float64)
+  return {'reward': np.array([len(set(text)) for text in texts], np.float64)}
 
 
 def vocabulary() -> Tokenizer:

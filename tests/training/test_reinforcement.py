@@ -46,7 +46,7 @@ class Setting:
 
   def reward(self, texts, records):
     self.asked.append(([*texts], [record['name'] for record in records]))
-    return np.array([len(text) for text in texts], np.float64)
+    return {'reward': np.array([len(text) for text in texts], np.float64)}
 
   def sampler(self, seed=0, updates=1, **more):
     return GroupSampler(
@@ -90,18 +90,32 @@ def test_a_batch_holds_what_was_sampled(setting, config, tokenizer):
 
 def test_groups_of_equal_rewards_weigh_nothing(setting, config):
   sampler = setting.sampler()
-  sampler.reward = lambda texts, records: [
+  sampler.reward = lambda texts, records: {'reward': [
     float(i) if record['name'].endswith('.9') else 1.0
-    for i, record in enumerate(records)]
+    for i, record in enumerate(records)]}
   batch, metrics = sampler(0, state(config))
   np.testing.assert_array_equal(batch['weights'], [[0] * GROUP, [1] * GROUP, [0] * GROUP])
   assert metrics['zero_variance_groups'] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize('parts', [1, 3])
+def test_what_a_reward_is_made_of_is_logged(setting, config, parts):
+  """Its mean over the samples that have it, whichever part of the batch they are in."""
+  def reward(texts, records):
+    rules = [1.0 if name.endswith('.9') else np.nan if name.endswith('.1') else 0.5
+             for name in (record['name'] for record in records)]
+    return {'reward': np.ones(len(texts)), 'rule': rules, 'none': np.full(len(texts), np.nan)}
+
+  sampler = setting.sampler(parts=parts)
+  sampler.reward = reward
+  _, metrics = sampler(0, state(config))
+  assert (metrics['reward'], metrics['rule']) == (1, 0.75) and 'none' not in metrics
+
+
 def test_the_groups_that_teach_are_trained_on_first(setting, config):
   def reward(texts, records):
-    return [float(i) if record['name'][-2:] in ('.9', '.1') else 1.0
-            for i, record in enumerate(records)]
+    return {'reward': [float(i) if record['name'][-2:] in ('.9', '.1') else 1.0
+                       for i, record in enumerate(records)]}
 
   whole, _ = setting.sampler()(0, state(config))
   for count, expected, left_out in ((1, [1], 0.5), (2, [1, 2], 0.0), (3, [1, 2, 0], 0.0)):
