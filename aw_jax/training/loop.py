@@ -10,6 +10,7 @@ import tqdm
 
 from aw_jax.training.checkpoints import Checkpointer
 from aw_jax.training.metrics import MetricsWriter
+from aw_jax.training.objectives import OF_FIRST_UPDATE
 from aw_jax.training.preemption import Preempted, PreemptionNotice
 from aw_jax.training.state import TrainState
 
@@ -28,7 +29,8 @@ class LoopConfig:
     checkpoint_every: steps between checkpoints; the last step always has one.
     name: what the progress bar says.
     updates_per_batch: steps on one batch of samples; SIGTERM waits for the last of them, since a
-      run could not go on from a checkpoint within them as if unbroken.
+      run could not go on from a checkpoint within them as if unbroken. Metrics that are
+      `objectives.OF_FIRST_UPDATE` are written at the first of them alone.
   """
 
   total_steps: int
@@ -78,6 +80,8 @@ def train(
       preempted = notice.received(done) and (ends or done % config.updates_per_batch == 0)
       logs = done % config.log_every == 0 or ends
       saves = done % config.checkpoint_every == 0 or ends or preempted
+      if step % config.updates_per_batch:
+        metrics = {name: v for name, v in metrics.items() if name not in OF_FIRST_UPDATE}
       if logs or saves:  # what is saved must be finite too, or a restart would go on from nothing
         scalars = {**batch_metrics, **{k: float(v) for k, v in jax.device_get(metrics).items()}}
         if not math.isfinite(scalars['loss']):

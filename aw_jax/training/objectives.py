@@ -16,6 +16,8 @@ from aw_jax.models.decoder import Decoder
 from aw_jax.models.experts import ROUTER, load_balance_loss, noted_load
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count)
+# What says something only of the first update on a batch of samples, and is logged of that alone.
+OF_FIRST_UPDATE = ('logprob_gap',)
 
 
 def sequence_logprobs(model: Decoder, params: Any, tokens_BxL, positions_BxL=None,
@@ -179,7 +181,9 @@ def policy_loss(logprobs: jax.Array, batch: dict[str, jax.Array], mask: jax.Arra
     kl_weight: of the divergence from the reference, KL(p | p_reference), by the estimator
       r - log r - 1 with r = p_reference / p: never negative, zero where the two agree.
   Returns:
-    Loss sum, count (sequences that have a token, or tokens), metrics.
+    Loss sum, count (sequences that have a token, or tokens), metrics. `logprob_gap` is the mean
+    over tokens of |log p - log p_sampled|. In the first update on a batch, before any parameter
+    changed, it is what trainer and sampler differ in; later it would hold the change as well.
   """
   sampled, advantages = batch['sampled_logprobs'], batch['advantages']
   old = batch.get('trainer_logprobs', sampled)
@@ -208,7 +212,6 @@ def policy_loss(logprobs: jax.Array, batch: dict[str, jax.Array], mask: jax.Arra
   if 'trainer_logprobs' in batch:
     correction = jnp.minimum(jnp.exp(each(old - sampled)), _MOST_CORRECTION)
     objective *= correction
-    metrics['sampler_gap'] = jnp.sum(jnp.abs(jnp.where(mask, old - sampled, 0.0))), tokens
     metrics['sampler_correction'] = jnp.sum(weights * correction), count
   if 'reference_logprobs' in batch:
     log_r = jnp.where(mask, batch['reference_logprobs'] - logprobs, 0.0)

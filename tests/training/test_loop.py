@@ -69,6 +69,18 @@ def test_metrics_stand_at_the_interval_and_at_the_end(tmp_path, tokenizer):
     {'step': step, 'batch_size': 1.0, 'loss': 1.0} for step in (3, 6, 9, 10)]
 
 
+def test_what_trainer_and_sampler_differ_in_is_logged_of_first_updates_alone(tmp_path, tokenizer):
+  class Policy(Run):
+    def step(self, state, batch):
+      state, metrics = super().step(state, batch)
+      return state, {**metrics, 'logprob_gap': state.params, 'entropy_estimate': state.params}
+
+  Policy(tmp_path, tokenizer, total_steps=6, log_every=1, updates_per_batch=3)()
+  found = read_metrics(tmp_path)
+  assert [line['step'] for line in found if 'logprob_gap' in line] == [1, 4]
+  assert all('entropy_estimate' in line for line in found) and len(found) == 6
+
+
 def test_goes_on_from_the_newest_checkpoint(tmp_path, tokenizer):
   interrupted = Run(tmp_path, tokenizer)
 

@@ -314,9 +314,6 @@ def test_correction_divergence_and_what_is_left_out(ratio):
     numerical[index] = (expected(logprobs + step)[0] - expected(logprobs - step)[0]) / 2e-5
   np.testing.assert_allclose(gradient, numerical, rtol=1e-3, atol=1e-5)
   assert not np.asarray(gradient)[[1, 6]].any()
-  gap, tokens = metrics['sampler_gap']
-  assert float(gap) == pytest.approx(np.abs(old - sampled)[mask].sum(), rel=1e-4)
-  assert int(tokens) == mask.sum()
   assert float(metrics['kl'][0]) > 0
 
 
