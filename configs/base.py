@@ -84,7 +84,9 @@ def get_config() -> ml_collections.ConfigDict:
       # Of a batch, those whose rewards differ first; 0: all. After SFT three groups of four agree
       # and teach nothing.
       train_groups=16,
-      parts=1,  # of the prompts: one part is judged while the device samples the next
+      # Of the prompts: one part is judged while the device samples the next. 0: up to four where
+      # a language model judges, as many as give each device the same number; else one.
+      parts=0,
       correct_gap=False,  # True: ratios to the trainer's log-probs, weighted by trainer / sampler
       kl_weight=0.0,  # of the divergence from the model it starts from
       # A language model as the judge: its name, and an endpoint such as http://127.0.0.1:8000/v1

@@ -10,6 +10,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import re
 import subprocess
@@ -77,7 +78,8 @@ def once(path: str, compute: Callable[[], Any]) -> Any:
 
 _MAY_DIFFER = re.compile('|'.join((
     'stage', 'world', r'evaluate\.also',  # what to do next
-    r'(collect\.)?workers', r'.*\.mesh\..*', r'.*\.(url|key_variable|concurrency|retries|timeout)',
+    r'rl\.parts', r'(collect\.)?workers', r'.*\.mesh\..*',
+    r'.*\.(url|key_variable|concurrency|retries|timeout)',
     *(rf'model\.{name}' for name in EXECUTION_FIELDS))))
 
 
@@ -86,8 +88,8 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   What is done there is never done again, so every stage must be of one config. Only what says what
   to do next may differ (`stage`, the `world` that an agent trains in, what to measure `also`), and
-  what it is done with: workers, meshes, where endpoints are and how a model is run. A run can so go
-  on elsewhere.
+  what it is done with: workers, meshes, where endpoints are, how a model is run and in which parts
+  RL samples. A run can so go on elsewhere.
   """
   wanted = json.loads(config.to_json())
 
@@ -436,6 +438,7 @@ def sft(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   return _packed_stage(config, workdir, 'sft', model, tokenizer, params, extra_writers)
 
 
+_MOST_PARTS = 4  # of a batch that a model judges: all but the first are sampled meanwhile
 _TAGS = 5  # of thinking, of an observation, and the end of the message
 
 
@@ -466,6 +469,17 @@ def require_on_policy(name: str, temperature: float) -> None:
     raise StageError(
         f'config.{name}.temperature: is {temperature}; importance ratios are of temperature 1, so '
         'what is trained on is sampled at 1')
+
+
+def sampling_parts(c: ml_collections.ConfigDict, devices: int) -> int:
+  """In how many parts RL samples and judges a batch; `parts` 0 leaves it to what judges.
+
+  Those that it chooses are all alike, and leave no device that shares the rows without work.
+  """
+  if c.parts or not c.judge.model:
+    return c.parts or 1
+  return max((parts for parts in range(1, _MOST_PARTS + 1) if c.prompts % (parts * devices) == 0),
+             default=1)
 
 
 def teaches(c: ml_collections.ConfigDict, tokenizer: Tokenizer, record: dict[str, Any]) -> bool:
@@ -514,7 +528,8 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
       model=model, tokenizer=tokenizer, records=source, reward=reward, group=c.group,
       max_tokens=c.max_tokens, max_prompt=c.max_prompt, temperature=c.temperature,
       updates_per_batch=c.updates_per_batch, seed=config.seed, train_groups=c.train_groups,
-      parts=c.parts, correct_gap=c.correct_gap, whole_rows=c.whole_rows,
+      correct_gap=c.correct_gap, whole_rows=c.whole_rows,
+      parts=sampling_parts(c, math.prod(mesh.shape[axis] for axis in partitioning.ROW_AXES)),
       # Read once more: the others are trained in place.
       reference_params=_start(config, workdir, 'rl', mesh)[0] if c.kl_weight else None)
 

@@ -207,13 +207,16 @@ def decode_turn(model: Decoder, params: Any, speaker: Speaker, keys_B: jax.Array
 
 @functools.partial(jax.jit, static_argnames=('model', 'group', 'stop', 'max_tokens', 'temperature'))
 def generate(model: Decoder, params: Any, prompts_NxP: jax.Array, prompt_lengths_N: jax.Array,
-             key: jax.Array, *, group: int = 1, stop: int, max_tokens: int,
-             temperature: float = 1.0) -> Turn:
+             key: jax.Array, first: jax.Array | int = 0, *, group: int = 1, stop: int,
+             max_tokens: int, temperature: float = 1.0) -> Turn:
   """Samples `group` completions of each prompt.
 
   Args:
     prompts_NxP: int32, padded on the right; P fixes the compiled shape.
     prompt_lengths_N: int32; a prompt of no tokens (padding of the batch) gets no completion.
+    key: of the noise.
+    first: the first prompt's number, where these are part of a larger batch: they get the noise
+      that they would have in it.
   Returns:
     A Turn of N * group rows, those of one prompt together.
   """
@@ -226,5 +229,5 @@ def generate(model: Decoder, params: Any, prompts_NxP: jax.Array, prompt_lengths
     return turn
 
   params = gather_for_decoding(model.config, params)
-  numbers = jnp.arange(len(prompts_NxP))
+  numbers = first + jnp.arange(len(prompts_NxP))
   return by_rows(complete, (params, key), (prompts_NxP, prompt_lengths_N, numbers))

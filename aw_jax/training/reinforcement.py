@@ -79,7 +79,8 @@ class GroupSampler(OnPolicyBatches):
       for all. Where most groups agree, many are sampled for the few that teach, and the trainer
       need not read the others. Their number is fixed, so that nothing is compiled anew.
     parts: of the prompts, sampled one after the other: the rewards of one are computed while the
-      device samples the next, which pays where a judge is slow. Divides their number.
+      device samples the next, which pays where a judge is slow. Divides their number. The batch is
+      the same whatever they are, up to rounding.
     correct_gap: whether the trainer reads the samples before the first update, so that what it and
       the sampler differ in is corrected for apart from the update (`objectives.policy_loss`).
     reference_params: of the model that the policy should stay near; None where there is none.
@@ -107,12 +108,12 @@ class GroupSampler(OnPolicyBatches):
     if len(records) % self.parts:
       raise BatchError(f'sampling in {self.parts} parts does not divide {len(records)} prompts')
     size = len(records) // self.parts
-    parts = [records[start:start + size] for start in range(0, len(records), size)]
+    starts = range(0, len(records), size)
     key = jax.random.fold_in(jax.random.key(self.seed), index)
     # Dispatched before the first is judged: the device goes on while the host reads and judges.
-    turns = [self._generate(params, part, jax.random.fold_in(key, i) if i else key)
-             for i, part in enumerate(parts)]
-    judged = [self._judge(part, *turn) for part, turn in zip(parts, turns, strict=True)]
+    turns = [self._generate(params, records[start:start + size], key, start) for start in starts]
+    judged = [self._judge(records[start:start + size], *turn)
+              for start, turn in zip(starts, turns, strict=True)]
     batch, noted = (
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for parts in zip(*judged, strict=True))
@@ -125,11 +126,11 @@ class GroupSampler(OnPolicyBatches):
     return batch | {name: np.asarray(read(reader, batch)) for name, reader in readers.items()
                     if reader is not None}, metrics
 
-  def _generate(self, params, records, key):
+  def _generate(self, params, records, key, first):
     prompts, lengths = pad_prompts(
         [record['prompt'] for record in records], len(records), self.max_prompt)
     return prompts, lengths, generate(
-        Decoder(self.model), params, prompts, lengths, key, group=self.group,
+        Decoder(self.model), params, prompts, lengths, key, first, group=self.group,
         stop=self.tokenizer.special(IM_END), max_tokens=self.max_tokens,
         temperature=self.temperature)
 

@@ -95,6 +95,7 @@ def test_what_a_config_is_run_on_may_change(tmp_path):
   config = base.get_config()
   stages.claim_workdir(config, str(tmp_path))
   config.cpt.mesh.data, config.agent.rl.mesh.fsdp, config.collect.workers = 4, 2, 7
+  config.rl.parts = 2
   config.model.update({'remat': 'full', 'query_block': 64, 'cache_dtype': 'bfloat16'})
   stages.claim_workdir(config, str(tmp_path))
   config.model.dtype = 'float32'
@@ -162,6 +163,17 @@ def test_records_of_rl_that_lack_what_could_be_known_are_refused(tmp_path):
     stages.ensure_data(config, str(tmp_path))
   records.write_records(path, [{'id': 'a'}], {**made, 'version': records.RL_VERSION})
   stages.ensure_data(config, str(tmp_path))
+
+
+def test_rl_samples_in_parts_where_a_model_judges():
+  c = base.get_config().rl
+  assert stages.sampling_parts(c, devices=2) == 1
+  c.judge.model = 'grader'
+  for prompts, parts in ((64, 4), (8, 4), (12, 3), (4, 2), (2, 1), (7, 1)):
+    c.prompts = prompts
+    assert stages.sampling_parts(c, devices=2) == parts
+  c.parts = 7
+  assert stages.sampling_parts(c, devices=2) == 7
 
 
 def test_by_the_rule_alone_records_without_one_are_left_out(tmp_path):

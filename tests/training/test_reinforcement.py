@@ -1,5 +1,8 @@
 """Batches sampled from the parameters being trained."""
 
+import threading
+import time
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import Decoder, init_params
 from aw_jax.tokenizer import IM_END, Tokenizer
-from aw_jax.training import objectives
+from aw_jax.training import objectives, reinforcement
 from aw_jax.training.reinforcement import BatchError, GroupSampler
 from aw_jax.training.state import TrainState
 
@@ -130,18 +133,53 @@ def test_the_groups_that_teach_are_trained_on_first(setting, config):
     setting.sampler(train_groups=4)(0, state(config))
 
 
-def test_parts_are_judged_in_order_and_sampled_apart(setting, config):
+def test_parts_are_judged_in_order_and_make_the_same_batch(setting, config):
   setting.asked.clear()
   batch, metrics = setting.sampler(parts=3)(0, state(config))
   assert [names for _, names in setting.asked] == [
     ['0.4'] * GROUP, ['0.9'] * GROUP, ['0.1'] * GROUP]
-  rewards = np.array([[len(text) for text in texts] for texts, _ in setting.asked], np.float64)
-  assert metrics['reward'] == pytest.approx(rewards.mean(), rel=1e-6)
-  assert batch['completions'].shape == (3, GROUP, MAX_TOKENS)
-  whole, _ = setting.sampler()(0, state(config))
-  assert not np.array_equal(whole['completions'][1], batch['completions'][1])  # noise of its own
+  whole, expected = setting.sampler()(0, state(config))
+  assert metrics == pytest.approx(expected, rel=1e-6)
+  for name in whole:
+    np.testing.assert_allclose(batch[name], whole[name], rtol=0, atol=1e-5)
   with pytest.raises(BatchError, match='2 parts does not divide 3 prompts'):
     setting.sampler(parts=2)(0, state(config))
+
+
+def test_the_next_part_is_sampled_while_rewards_are_computed(setting, config, monkeypatch):
+  """Sampling a part ends after the one before is being judged, and before that is judged."""
+  events, judging, turns = [], [threading.Event() for _ in range(3)], []
+
+  def generate(*arguments, **named):
+    turn, part = reinforcement_generate(*arguments, **named), len(turns)
+
+    def device(tokens):
+      assert not part or judging[part - 1].wait(60)
+      events.append(f'sampled {part}')
+      return tokens
+
+    like = jax.ShapeDtypeStruct(turn.tokens.shape, turn.tokens.dtype)
+    turns.append(turn.replace(
+      tokens=jax.jit(lambda tokens: jax.pure_callback(device, like, tokens))(turn.tokens)))
+    return turns[-1]
+
+  def slow(texts, records):
+    part = sum(event.is_set() for event in judging)
+    events.append(f'judging {part}')
+    judging[part].set()
+    end = time.monotonic() + 60
+    while part < 2 and f'sampled {part + 1}' not in events and time.monotonic() < end:
+      time.sleep(0.01)
+    events.append(f'judged {part}')
+    return {'reward': np.zeros(len(texts))}
+
+  reinforcement_generate = reinforcement.generate
+  monkeypatch.setattr(reinforcement, 'generate', generate)
+  sampler = setting.sampler(parts=3)
+  sampler.reward = slow
+  sampler(0, state(config))
+  assert events == ['sampled 0', 'judging 0', 'sampled 1', 'judged 0', 'judging 1', 'sampled 2',
+                    'judged 1', 'judging 2', 'judged 2']
 
 
 @pytest.mark.parametrize('whole_rows', [False, True])
