@@ -482,12 +482,14 @@ def sampling_parts(c: ml_collections.ConfigDict, devices: int) -> int:
              default=1)
 
 
-def teaches(c: ml_collections.ConfigDict, tokenizer: Tokenizer, record: dict[str, Any]) -> bool:
+def teaches(
+    config: ml_collections.ConfigDict, tokenizer: Tokenizer, record: dict[str, Any]) -> bool:
   """Whether the true answer of a record of RL, reasoning included, can be said, and has a reward.
 
   By the rule alone (`rubric_weight` 0) nothing has one in a domain without a rule verifier.
   """
-  answer = len(tokenizer.encode(record['observation'])) + _TAGS + reasoning.MAX_TOKENS
+  c = config.rl
+  answer = len(tokenizer.encode(record['observation'])) + _TAGS + config.data.trace_tokens
   return (len(record['prompt']) <= c.max_prompt and answer <= c.max_tokens
           and (c.rubric_weight > 0 or has_rule(record['domain'])))
 
@@ -510,7 +512,7 @@ def rl(config, workdir: str, extra_writers: ExtraWriters = no_writers) -> Any:
   mesh = partitioning.make_mesh(**c.mesh)
   params, model, tokenizer = _start(config, workdir, 'rl', mesh)
 
-  fits = functools.partial(teaches, c, tokenizer)
+  fits = functools.partial(teaches, config, tokenizer)
   judge = judge_of(c.judge, os.path.join(workdir, 'rl_judgements'))
   path = records_path(workdir, 'rl')
   once(os.path.join(workdir, 'evaluation', 'rl_prompts.json'), lambda: _kept(path, fits))

@@ -181,7 +181,7 @@ def test_by_the_rule_alone_records_without_one_are_left_out(tmp_path):
   for weight, kept in ((0.9, ['terminal', 'search']), (0.0, ['terminal'])):
     config.rl.rubric_weight = weight
     assert kept == [domain for domain in ('terminal', 'search') if stages.teaches(
-      config.rl, tokenizer, {'domain': domain, 'prompt': [1], 'observation': 'a'})]
+      config, tokenizer, {'domain': domain, 'prompt': [1], 'observation': 'a'})]
   config.domains = ('search',)
   with pytest.raises(StageError, match='rl.rubric_weight: 0 is the rule alone, and search has'):
     stages.rl(config, str(tmp_path))
