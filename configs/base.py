@@ -23,7 +23,12 @@ def stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
 
 
 def policy_stage(steps: int, peak_lr: float, **fields) -> ml_collections.ConfigDict:
-  """A stage of policy gradient: small steps of AdamW, few of which cost much."""
+  """A stage of policy gradient: small steps of AdamW, few of which cost much.
+
+  `clip` is how far from 1 an importance ratio counts. 0.2 is meant for the ratio of a 'token'. That
+  of a 'sequence' is a mean over its tokens and at these step sizes moves by thousandths: there 0.2
+  clips nothing (`clip_fraction` in metrics.jsonl), where GSPO itself takes about 3e-4.
+  """
   config = stage(
       steps, peak_lr, group=8, temperature=1.0, updates_per_batch=4, clip=0.2, ratio='sequence',
       **fields)
