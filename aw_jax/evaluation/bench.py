@@ -1,7 +1,8 @@
 """The benchmark's turns and files, in the format of AgentWorldBench (PAPER.md section 6).
 
 `aw_jax.prompts.bench_format` says how the files look. Published ones are read as they are, their
-histories whole; of the turns that a sample lists the first `turn_idx` count.
+histories whole; of the turns that a sample lists the first `turn_idx` count. Spaces and line ends
+around their observations are their layout, and left out.
 """
 
 import collections
@@ -111,11 +112,13 @@ def _sample(value: dict[str, Any], where: str, domain: str) -> Sample:
   except UnicodeEncodeError as error:  # half of a surrogate pair, which no tokenizer takes
     raise BenchError(f'{where}: not valid Unicode ({error.reason})') from error
   turn = value['turn_idx']
-  history = tuple(zip(
-      value['prompt'][:turn - 1], map(observation_of, value['response'][:turn - 1]), strict=True))
+  *past, observation = map(observation_of, value['response'][:turn])
+  if 'aw_jax' not in value:
+    *past, observation = (text.strip() for text in (*past, observation))
+  history = tuple(zip(value['prompt'][:turn - 1], past, strict=True))
   example = TurnExample(
       domain=domain, turn_index=turn, total_turns=value['total_turns'], history=history,
-      action=value['current_prompt'], observation=observation_of(value['response'][turn - 1]),
+      action=value['current_prompt'], observation=observation,
       system=value['system_str'], **_known(value, where))
   return Sample(str(value['id']), example)
 

@@ -1,11 +1,9 @@
 """A world model behind an OpenAI-compatible endpoint, as a predictor of the benchmark."""
 
-import re
 from collections.abc import Sequence
 
 from aw_jax.evaluation.bench import observation_of
 from aw_jax.evaluation.examples import Predictor, TurnExample
-from aw_jax.prompts import chat
 from aw_jax.rewards.chat_endpoint import ChatSession, Endpoint, run
 from aw_jax.tokenizer import END_PREDICTED, END_THINK, PREDICTED, THINK
 
@@ -19,26 +17,48 @@ def messages(example: TurnExample) -> list[dict[str, str]]:
   return [*found, {'role': 'user', 'content': example.action}]
 
 
-_TAGGED = re.compile(rf'\s*{PREDICTED}(.*){END_PREDICTED}\s*', re.DOTALL)
+_LINE_ENDS = '\r\n'
 
 
-def observation_in(answer: str) -> str | None:
+def observation_in(answer: str, truth: str) -> str | None:
   """What an answer says is observed.
 
-  Less strict than training is about what stands around it, since every family of models spaces its
-  answers in its own way: thinking before `</think>` is passed over, opened or not. Then the text in
-  the tags; where there are none, all of it but the words that lead an observation in the
-  benchmark's files. None where tags are there and wrong.
+  Less strict than training is, since every family of models writes its answers in its own way, and
+  about as AgentWorldBench's own scorer reads them. Thinking before `</think>` is passed over,
+  opened or not. Then the last text in tags counts, whatever stands around it, and where none is
+  closed all that follows the last opening tag; where there are no tags, all of it. The words that
+  lead an observation in the benchmark's files are left out.
+
+  Args:
+    answer: the model's.
+    truth: the true observation. Line ends or spaces around the answer where the truth has none are
+      taken for layout, and left out.
+  Returns:
+    The observation; None where thinking does not end, or a tag is closed that was not opened.
   """
-  parsed = chat.parse_prediction(answer)
-  if parsed is not None:
-    return parsed.observation
   thinking, _, said = answer.rpartition(END_THINK)
-  tagged = _TAGGED.fullmatch(said)
-  observation = tagged[1] if tagged else observation_of(said.lstrip('\n') if thinking else said)
-  if any(tag in observation for tag in (THINK, END_THINK, PREDICTED, END_PREDICTED)):
+  if THINK in said:
     return None
-  return observation
+  before, closed, _ = said.rpartition(END_PREDICTED)
+  _, opened, observation = (before if closed else said).rpartition(PREDICTED)
+  if closed and not opened:
+    return None
+  if opened:
+    observation = observation.partition(END_PREDICTED)[0]
+  elif thinking:
+    observation = observation.lstrip('\n')
+  return _without_layout(observation_of(observation), truth)
+
+
+def _without_layout(text: str, truth: str) -> str:
+  return text.lstrip(_layout_beside(truth[:1])).rstrip(_layout_beside(truth[-1:]))
+
+
+def _layout_beside(edge: str) -> str | None:
+  """What `str.strip` takes off where the truth has the character `edge`: None is all space."""
+  if not edge.isspace():
+    return None
+  return '' if edge in _LINE_ENDS else _LINE_ENDS
 
 
 def endpoint_predictor(endpoint: Endpoint) -> Predictor:
@@ -51,4 +71,5 @@ def endpoint_predictor(endpoint: Endpoint) -> Predictor:
       return await session.answers([messages(example) for example in examples])
 
   return lambda examples: [
-      None if answer is None else observation_in(answer) for answer in run(ask(examples))]
+      None if answer is None else observation_in(answer, example.observation)
+      for answer, example in zip(run(ask(examples)), examples, strict=True)]

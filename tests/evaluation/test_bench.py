@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aw_jax.evaluation import bench
 from aw_jax.evaluation.examples import TurnExample
+from aw_jax.rewards.verifiers import exact_match
 from aw_jax.trajectories import Task, Verifier
 
 
@@ -81,15 +82,23 @@ def read_one(tmp_path, sample, name='terminal_test.jsonl'):
 def test_published_files_are_read_with_whole_histories(tmp_path):
   long = [f'{i} ' * 5000 for i in range(40)]
   one = read_one(tmp_path, published(prompt=long, response=long, turn_idx=40, total_turns=40))
-  assert one.example.history == tuple(zip(long[:39], long[:39], strict=True))
-  assert one.example.observation == long[39]
+  assert one.example.history == tuple((text, text.strip()) for text in long[:39])
+  assert one.example.observation == long[39].strip()
   one = read_one(tmp_path, published())
   assert one.example.history == (('ls', 'a\nb'),)
-  assert (one.example.action, one.example.observation) == ('pwd', '\n/root')
+  assert (one.example.action, one.example.observation) == ('pwd', '/root')
   assert one.example.system == 'You are a terminal.' and one.example.initial_state is None
   assert one.example.runtime_metadata is None and one.example.changed_state is None
   # The current action may be missing among the prompts.
   assert read_one(tmp_path, published(prompt=['ls'])).example == one.example
+
+
+def test_json_is_led_by_words_or_not(tmp_path):
+  """A model that is asked for the text alone is right about the one as about the other."""
+  value = '{"a": 1}'
+  for response in (value, f'{bench.LEAD}\n\n{value}\n', f'{bench.LEAD} {value}'):
+    one = read_one(tmp_path, published(response=['', response]), 'mcp_test.jsonl')
+    assert exact_match('{"a":1}', one.example.reference)
 
 
 def test_samples_of_one_trajectory_are_known_as_such(tmp_path):

@@ -1,7 +1,10 @@
 """A world model behind an endpoint, asked over loopback, and a judge that is no program of ours."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from aw_jax.evaluation.bench import observation_of
 from aw_jax.evaluation.endpoint import endpoint_predictor, observation_in
 from aw_jax.evaluation.examples import TurnExample
 from aw_jax.evaluation.fidelity import evaluate
@@ -43,19 +46,48 @@ def test_an_endpoint_that_stays_away_is_an_error():
       endpoint_predictor(Endpoint('m', server.url, retries=0))([turn(0)])
 
 
+OPEN, CLOSE = '<predicted_observation>', '</predicted_observation>'
+LEAD = '**Environment Observation:**'
+
+
 @pytest.mark.parametrize(('answer', 'observation'), [
-  ('<think>hm</think><predicted_observation>a\nb</predicted_observation>', 'a\nb'),
-  ('plain', 'plain'), ('**Environment Observation:**\n\n~$', '\n~$'),
-  ('<think>hm</think>\nplain', 'plain'), ('', ''),
-  ('<predicted_observation>cut', None), ('<think>cut', None), ('a</think>b', 'b'),
-  ('<think>r</think>\n\n<predicted_observation>x\n</predicted_observation>\n', 'x\n'),
-  ('\n\n<predicted_observation>x</predicted_observation>', 'x'),
-  ('<predicted_observation>x</predicted_observation> so', None),
-  ('<predicted_observation>a</predicted_observation><predicted_observation>b'
-   '</predicted_observation>', None),
+  (f'<think>hm</think>{OPEN}a\nb{CLOSE}', 'a\nb'), (f'{OPEN}a{CLOSE}<|im_end|>', 'a'),
+  # As AgentWorldBench asks for it: thinking in the open, then the tags.
+  (f'Step 1: it lists files.\n\n{OPEN}\na\n{CLOSE}\nThat is all.', 'a'),
+  (f'<think>r</think>\n\n{OPEN}x\n{CLOSE}\n', 'x'), (f'\n\n{OPEN}x{CLOSE}', 'x'),
+  # The last text in tags counts, drafts do not.
+  (f'{OPEN}a{CLOSE}{OPEN}b{CLOSE}', 'b'), (f'<think>{OPEN}a{CLOSE}</think>{OPEN}b{CLOSE}', 'b'),
+  (f'{OPEN}a{CLOSE} and {OPEN} is the tag', 'a'), (f'{OPEN}draft {OPEN}b{CLOSE}', 'b'),
+  (f'{OPEN}a{CLOSE} so {CLOSE}', 'a'), (f'{OPEN}cut', 'cut'), (f'so: {OPEN}\ncut\n', 'cut'),
+  (f'a{CLOSE}', None), (f'a{CLOSE}{OPEN}b', None), ('a</think>b', 'b'),
+  # Thinking that does not end is no answer, whatever was drafted in it.
+  ('<think>cut', None), (f'<think>it is {OPEN}a{CLOSE}', None), (f'{OPEN}a<think>b{CLOSE}', None),
+  ('plain', 'plain'), (f'{LEAD}\n\n~$', '~$'), ('<think>hm</think>\nplain', 'plain'), ('', ''),
+  (f'{OPEN}{LEAD}\n{{"a": 1}}{CLOSE}', '{"a": 1}'), (f'{OPEN}{CLOSE}', ''),
 ])
 def test_observations_in_answers(answer, observation):
-  assert observation_in(answer) == observation
+  assert observation_in(answer, 'truth') == observation
+
+
+@pytest.mark.parametrize(('said', 'truth', 'observation'), [
+  ('\n\n~$\n', '\n~$', '\n\n~$'), ('\n  1 a\n', '  1 b', '  1 a'), ('  1 a', '1 b', '1 a'),
+  ('\n~/a# \n', '~# ', '~/a# '), ('\na\n', 'b\n', 'a\n'), ('\n\n', '', ''), ('\n', '\n', '\n'),
+])
+def test_space_around_an_answer_counts_where_the_truth_has_some(said, truth, observation):
+  assert observation_in(f'{OPEN}{said}{CLOSE}', truth) == observation
+
+
+PLAIN = st.text(st.characters(exclude_characters='<'), max_size=20)
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from([OPEN, CLOSE, '<think>', '</think>', LEAD, 'a', '\n']), max_size=8),
+       PLAIN, PLAIN)
+def test_only_the_last_text_in_tags_is_read(pieces, inside, outside):
+  said = observation_in(''.join(pieces), inside)
+  assert said is None or not any(tag in said for tag in (OPEN, CLOSE, '<think>', '</think>'))
+  answer = f'{"".join(pieces)}</think>{outside}{OPEN}{inside}{CLOSE}{outside}'
+  assert observation_in(answer, inside) == observation_of(inside)
 
 
 def test_any_judge_gives_the_dimensions():
