@@ -12,13 +12,15 @@ from aw_jax.rewards.rubric import DIMENSIONS
 
 # predictor -> domain, 'all' (over turns) or 'macro' (over domains) -> subset -> metric -> interval
 Figures = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]]
-_COLUMNS = (*DIMENSIONS, 'exact match', 'changed-state', 'valid')
+_SCORES = (*DIMENSIONS, 'rubric', 'rubric_judged')
+_COLUMNS = (*DIMENSIONS, 'rubric', 'rubric of judged', 'exact match', 'changed-state', 'valid',
+            'judged')
 
 
 def _cells(subsets: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
   everything = subsets['all']
-  return [*(everything[name] for name in DIMENSIONS), everything['exact_match'],
-          subsets['changed_state']['exact_match'], everything['valid']]
+  return [*(everything[name] for name in _SCORES), everything['exact_match'],
+          subsets['changed_state']['exact_match'], everything['valid'], everything['judged']]
 
 
 def _percent(interval: Mapping[str, Any], rate: bool) -> str:
@@ -29,13 +31,17 @@ def _percent(interval: Mapping[str, Any], rate: bool) -> str:
 
 
 def as_markdown(figures: Figures) -> str:
-  """Domains, predictors and metrics, 0 to 100 each, with their intervals and numbers of turns."""
+  """Domains, predictors and metrics, 0 to 100 each, with their intervals and numbers of turns.
+
+  'rubric' is the mean of the five dimensions; an answer without a valid judgement has the lowest
+  there and is left out of 'rubric of judged'.
+  """
   lines = [f'| over | predictor | {" | ".join(_COLUMNS)} | turns |',
            '|' + '---|' * (len(_COLUMNS) + 3)]
   names = {'all': 'all turns (micro)', 'macro': 'domains (macro)'}
   for domain in next(iter(figures.values())):
     for predictor, domains in figures.items():
-      cells = [_percent(cell, place >= len(DIMENSIONS))
+      cells = [_percent(cell, place >= len(_SCORES))
                for place, cell in enumerate(_cells(domains[domain]))]
       count = domains[domain]['all']['exact_match']['n']
       lines.append(f'| {names.get(domain, domain)} | {predictor} | {" | ".join(cells)} | {count} |')
@@ -54,7 +60,8 @@ def figure(figures: Figures) -> bytes:
     for axes, names, label in zip(
         panels, (turns, contexts), ('turn', 'characters of context, from'), strict=True):
       for predictor, domains in figures.items():
-        points = [(name.rpartition('_')[2], _rubric(domains['all'][name])) for name in names]
+        points = [(name.rpartition('_')[2], domains['all'][name]['rubric']['mean'])
+                  for name in names]
         points = [(name, value) for name, value in points if value is not None]
         axes.plot([name for name, _ in points], [value for _, value in points], marker='o', ms=3,
                   label=predictor)
@@ -62,8 +69,3 @@ def figure(figures: Figures) -> bytes:
     panels[0].set(ylabel='mean of five dimensions')
     panels[0].legend(fontsize=7)
     return png(drawn)
-
-
-def _rubric(metrics: Mapping[str, Mapping[str, Any]]) -> float | None:
-  means = [metrics[name]['mean'] for name in DIMENSIONS]
-  return None if None in means else sum(means) / len(means)

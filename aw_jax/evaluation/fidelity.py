@@ -60,8 +60,11 @@ class FidelityReport:
       where invalid).
     figures: domain -> subset -> metric -> interval. Domains are those of the examples, 'all' (the
       mean over turns, micro) and 'macro' (the mean over domains); subsets are those of SUBSETS,
-      'turn_1', 'turn_2', ... and by length of the context those of CONTEXTS. A dimension is given
-      on the scale of the benchmark, (raw - 1) / 4 * 100, and as '{dimension}_raw'.
+      'turn_1', 'turn_2', ... and by length of the context those of CONTEXTS. Metrics are METRICS, a
+      dimension on the scale of the benchmark, (raw - 1) / 4 * 100, and as '{dimension}_raw';
+      'rubric', the mean of the five on that scale; 'judged', the share of valid predictions whose
+      judgement was valid; and 'rubric_judged', the mean of the five over those predictions alone,
+      which is what AgentWorldBench's own scorer averages over.
   """
 
   examples: Sequence[TurnExample]
@@ -117,8 +120,9 @@ def evaluate(
   rows = [_row(prediction, example, judged.get(i)) for i, (prediction, example) in enumerate(
       zip(predictions, examples, strict=True))]
   values = np.array(rows, np.float64).reshape(-1, len(METRICS))
+  was_judged = np.array([judged.get(i) is not None for i in range(len(examples))], bool)
   return FidelityReport(
-      examples, predictions, values, _figures(examples, values, resamples, seed))
+      examples, predictions, values, _figures(examples, values, was_judged, resamples, seed))
 
 
 def _row(prediction: str | None, example: TurnExample, scores: Scores | None) -> list[float]:
@@ -128,35 +132,52 @@ def _row(prediction: str | None, example: TurnExample, scores: Scores | None) ->
   return [float(exact_match(prediction, example.reference)), 1.0, *scores]
 
 
-def _figures(examples, values, resamples, seed) -> dict[str, dict[str, dict[str, Interval]]]:
+def _figures(examples, values, was_judged, resamples, seed
+             ) -> dict[str, dict[str, dict[str, Interval]]]:
   subsets = {**SUBSETS, **CONTEXTS}
   for index in sorted({example.turn_index for example in examples}):
     subsets[f'turn_{index}'] = lambda example, index=index: example.turn_index == index
+  scores = values[:, [METRICS.index(name) for name in rubric.DIMENSIONS]].mean(axis=1)
+  columns = np.column_stack([values, scores])
+  valid = values[:, METRICS.index('valid')] == 1
   domains = sorted({example.domain for example in examples})
   figures: dict[str, dict[str, dict[str, Interval]]] = {}
   for domain in ['all', 'macro', *domains]:
+
+    def means(columns, rows, domain=domain) -> list[Interval]:
+      clusters = [examples[row].trajectory for row in rows]
+      if domain == 'macro':
+        return macro_means(columns[rows], [examples[row].domain for row in rows], clusters,
+                           resamples=resamples, seed=seed)
+      return bootstrap_means(columns[rows], clusters, resamples=resamples, seed=seed)
+
     figures[domain] = {}
     for name, belongs in subsets.items():
       rows = [row for row, example in enumerate(examples)
               if domain in ('all', 'macro', example.domain) and belongs(example)]
       clusters = [examples[row].trajectory for row in rows]
-      if domain == 'macro':
-        means = macro_means(values[rows], [examples[row].domain for row in rows], clusters,
-                            resamples=resamples, seed=seed)
-      else:
-        means = bootstrap_means(values[rows], clusters, resamples=resamples, seed=seed)
-      figures[domain][name] = _intervals(means, values[rows], clusters, resamples, seed)
+      found = _intervals(means(columns, rows), values[rows], clusters, resamples, seed)
+      rows = [row for row in rows if valid[row]]
+      found['judged'], = means(was_judged[:, None], rows)
+      rows = [row for row in rows if was_judged[row]]
+      found['rubric_judged'] = _scaled(*means(scores[:, None], rows))
+      figures[domain][name] = found
   return figures
 
 
 def _intervals(means, values, clusters, resamples, seed) -> dict[str, Interval]:
-  intervals = dict(zip(METRICS, means, strict=True))
+  intervals = dict(zip((*METRICS, 'rubric'), means, strict=True))
+  intervals['rubric'] = _scaled(intervals['rubric'])
   for column, name in enumerate(METRICS):
     if name in rubric.DIMENSIONS:
-      raw = intervals[name]
-      scale = 100 / (rubric.MAX_SCORE - rubric.MIN_SCORE)
-      intervals[name] = raw.scaled(scale, -rubric.MIN_SCORE * scale)
-      intervals[f'{name}_raw'] = raw
+      intervals[f'{name}_raw'] = intervals[name]
+      intervals[name] = _scaled(intervals[name])
     elif intervals[name].mean in (0.0, 1.0):
       intervals[name] = bootstrap_rate(values[:, column], clusters, resamples=resamples, seed=seed)
   return intervals
+
+
+def _scaled(raw: Interval) -> Interval:
+  """Scores from 1 to 5 on the scale of the benchmark, 0 to 100."""
+  scale = 100 / (rubric.MAX_SCORE - rubric.MIN_SCORE)
+  return raw.scaled(scale, -rubric.MIN_SCORE * scale)

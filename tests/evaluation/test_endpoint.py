@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aw_jax.evaluation import bench_report
 from aw_jax.evaluation.bench import observation_of
 from aw_jax.evaluation.endpoint import endpoint_predictor, observation_in
 from aw_jax.evaluation.examples import TurnExample
@@ -102,3 +103,8 @@ def test_any_judge_gives_the_dimensions():
                     judge=Odd(), resamples=20)
   assert report.values.tolist() == [
     [1, 1, 1, 2, 3, 4, 5], [0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]]
+  assert report.get('judged')[::3] == (0.5, 2) and report.get('valid').mean == pytest.approx(2 / 3)
+  assert report.get('rubric')[::3] == (pytest.approx(50 / 3), 3)
+  assert report.get('rubric_judged')[::3] == report.get('rubric_judged', 'macro')[::3] == (50, 1)
+  figures = report.to_json()
+  assert '| 16.7 (0.0 to 50.0) | 50.0 (50.0 to 50.0) |' in bench_report.as_markdown({'m': figures})

@@ -64,6 +64,8 @@ def test_a_perfect_predictor():
     for dimension in DIMENSIONS:
       assert report.get(dimension, subset=subset).mean == 100
       assert report.get(f'{dimension}_raw', subset=subset).mean == 5
+    for metric, most in (('rubric', 100), ('rubric_judged', 100), ('judged', 1)):
+      assert report.get(metric, subset=subset).mean == most
   assert report.get('exact_match').n == 14
   assert report.get('exact_match', 'terminal').n == 10
   assert report.get('exact_match', 'terminal', 'changed_state').n == 2
@@ -80,7 +82,8 @@ def test_invalid_predictions_get_the_least():
     report = evaluate(lambda batch, text=invalid: [text] * len(batch), EXAMPLES, resamples=20)
     assert report.predictions == [None] * 14
     assert report.get('valid').mean == report.get('exact_match').mean == 0
-    assert all(report.get(dimension).mean == 0 for dimension in DIMENSIONS)
+    assert all(report.get(dimension).mean == 0 for dimension in (*DIMENSIONS, 'rubric'))
+    assert report.get('judged').n == report.get('rubric_judged').n == 0
 
 
 def test_subsets_tell_copying_from_knowing():
