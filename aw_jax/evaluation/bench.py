@@ -99,14 +99,14 @@ def read(path: str) -> list[Sample]:
     BenchError: naming file, line and field of the first sample that is wrong.
   """
   domain = bench_format.domain_of(path)
-  found = [_sample(value, f'{path}:{number}', domain)
-           for number, value in bench_format.records(path)]
+  found = [_sample(value, path, number, domain) for number, value in bench_format.records(path)]
   if not found:
     raise BenchError(f'{path}: no sample in it')
   return found
 
 
-def _sample(value: dict[str, Any], where: str, domain: str) -> Sample:
+def _sample(value: dict[str, Any], path: str, number: int, domain: str) -> Sample:
+  where = f'{path}:{number}'
   try:
     json.dumps(value, ensure_ascii=False).encode('utf-8')
   except UnicodeEncodeError as error:  # half of a surrogate pair, which no tokenizer takes
@@ -119,7 +119,7 @@ def _sample(value: dict[str, Any], where: str, domain: str) -> Sample:
   example = TurnExample(
       domain=domain, turn_index=turn, total_turns=value['total_turns'], history=history,
       action=value['current_prompt'], observation=observation,
-      system=value['system_str'], **_known(value, where))
+      system=value['system_str'], file=path, **_known(value, where))
   return Sample(str(value['id']), example)
 
 

@@ -18,7 +18,8 @@ class TurnExample:
     family: the task's family.
     held_out_family: whether no task of the family was trained on.
     task_id: the task.
-    trajectory: number or name of the trajectory; turns of one are drawn together in a bootstrap.
+    trajectory: number or name of the trajectory, within its domain and file; turns of one are drawn
+      together in a bootstrap.
     turn_index: from 1.
     total_turns: of the trajectory.
     history: (action, observation) of the turns before.
@@ -30,6 +31,7 @@ class TurnExample:
     initial_state: the state before the first action, None where it cannot be seen.
     task: what the trajectory was about, for prompts that say more of it; None where not known.
     system: the system prompt, where the turn came with one.
+    file: that the turn was read from, where it was.
   """
 
   domain: str
@@ -48,6 +50,7 @@ class TurnExample:
   # Its setup cannot be hashed.
   task: Task | None = dataclasses.field(default=None, compare=False, repr=False)
   system: str = ''
+  file: str = dataclasses.field(default='', compare=False)
 
   @functools.cached_property
   def reference(self) -> Reference:

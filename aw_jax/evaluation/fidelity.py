@@ -139,30 +139,38 @@ def _figures(examples, values, was_judged, resamples, seed
     subsets[f'turn_{index}'] = lambda example, index=index: example.turn_index == index
   scores = values[:, [METRICS.index(name) for name in rubric.DIMENSIONS]].mean(axis=1)
   columns = np.column_stack([values, scores])
+  judgements = np.column_stack([was_judged, scores])
   valid = values[:, METRICS.index('valid')] == 1
+  clusters = _clusters(examples)
   domains = sorted({example.domain for example in examples})
   figures: dict[str, dict[str, dict[str, Interval]]] = {}
   for domain in ['all', 'macro', *domains]:
 
     def means(columns, rows, domain=domain) -> list[Interval]:
-      clusters = [examples[row].trajectory for row in rows]
       if domain == 'macro':
-        return macro_means(columns[rows], [examples[row].domain for row in rows], clusters,
+        return macro_means(columns[rows], [examples[row].domain for row in rows], clusters[rows],
                            resamples=resamples, seed=seed)
-      return bootstrap_means(columns[rows], clusters, resamples=resamples, seed=seed)
+      return bootstrap_means(columns[rows], clusters[rows], resamples=resamples, seed=seed)
 
     figures[domain] = {}
     for name, belongs in subsets.items():
       rows = [row for row, example in enumerate(examples)
               if domain in ('all', 'macro', example.domain) and belongs(example)]
-      clusters = [examples[row].trajectory for row in rows]
-      found = _intervals(means(columns, rows), values[rows], clusters, resamples, seed)
+      found = _intervals(means(columns, rows), values[rows], clusters[rows], resamples, seed)
       rows = [row for row in rows if valid[row]]
-      found['judged'], = means(was_judged[:, None], rows)
-      rows = [row for row in rows if was_judged[row]]
-      found['rubric_judged'] = _scaled(*means(scores[:, None], rows))
-      figures[domain][name] = found
+      found['judged'], score = means(judgements, rows)
+      if not was_judged[rows].all():
+        _, score = means(judgements, [row for row in rows if was_judged[row]])
+      figures[domain][name] = found | {'rubric_judged': _scaled(score)}
   return figures
+
+
+def _clusters(examples: Sequence[TurnExample]) -> np.ndarray:
+  """int[N], the trajectory of each turn: those of another domain or file are others."""
+  numbers: dict[tuple, int] = {}
+  return np.array([
+      numbers.setdefault((example.domain, example.file, example.trajectory), len(numbers))
+      for example in examples], int)
 
 
 def _intervals(means, values, clusters, resamples, seed) -> dict[str, Interval]:

@@ -56,7 +56,8 @@ def test_files_hold_the_samples(tmp_path):
   found = bench.samples(examples)
   paths = bench.write(str(tmp_path), found)
   assert [path.rpartition('/')[2] for path in paths] == ['mcp_test.jsonl', 'terminal_test.jsonl']
-  assert [*bench.read(paths[1]), *bench.read(paths[0])] == found
+  again = [*bench.read(paths[1]), *bench.read(paths[0])]
+  assert again == found and {sample.example.file for sample in again} == set(paths)
   line = json.loads((tmp_path / 'terminal_test.jsonl').read_text().splitlines()[2])
   assert line['prompt'] == ['echo 0', 'echo 1', 'echo 2'] and line['current_prompt'] == 'echo 2'
   assert line['response'][2] == '**Environment Observation:**\n2\n~$'

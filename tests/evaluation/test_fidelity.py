@@ -1,5 +1,6 @@
 """Turns made from trajectories, and how a predictor is measured on them."""
 
+import dataclasses
 import json
 
 import pytest
@@ -75,6 +76,18 @@ def test_a_perfect_predictor():
           for turn in range(1, 6)] == [4, 4, 3, 3, 0]
   assert report.get('exact_match', 'swe').n == 0
   json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_trajectories_of_other_domains_and_files_are_others():
+  """However they are numbered: the intervals are those of two trajectories, not of one."""
+  def low(examples):
+    return evaluate(truth, examples, resamples=50).get('exact_match').low
+
+  single, others = EXAMPLES[:4], EXAMPLES[10:]
+  same = [dataclasses.replace(example, trajectory=0) for example in others]
+  assert low([*single, *same]) == low([*single, *others]) > low(single)
+  copies = [dataclasses.replace(example, file='b/terminal_test.jsonl') for example in single]
+  assert low([*single, *copies]) == low([*single, *others])
 
 
 def test_invalid_predictions_get_the_least():
