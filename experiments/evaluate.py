@@ -7,10 +7,12 @@ Draws turns as AgentWorldBench does, writes them as {workdir}/{domain}_test.json
 and the baselines answer, judges, and leaves bench.json, bench.md and bench.png: five dimensions,
 exact match, changed-state exact match, by domain, over all turns and over domains, by turn and by
 length of the context, with bootstrap intervals. The same command and seed give the same digits.
-`--config.files="('a/terminal_test.jsonl',)"` reads published files instead. Interrupted and started
-again with the same flags, it goes on where it was.
+`--config.files="('a/terminal_test.jsonl',)"` reads published files instead; the baselines that are
+fitted answer those of domains that can be run here. Interrupted and started again with the same
+flags, it goes on where it was.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -35,6 +37,7 @@ from aw_jax.evaluation.examples import Predictor, TurnExample, turn_examples
 from aw_jax.evaluation.fidelity import evaluate
 from aw_jax.evaluation.ngram import NGram
 from aw_jax.imagination.world_model import Query, WorldModel
+from aw_jax.prompts import bench_format, templates
 from aw_jax.sampling.sampler import Sampler
 from aw_jax.training.checkpoints import load_params
 from aw_jax.trajectories import Trajectory, write_atomically
@@ -49,9 +52,15 @@ _SAVED_TOGETHER = 64  # predictions, of which at most so many are lost when the 
 
 
 def domains_at_hand(config: ml_collections.ConfigDict) -> list[str]:
-  """Those of `config.episodes` of which a task can be begun on this machine."""
-  found = []
-  for domain in sorted(config.episodes):
+  """Domains of which a task can be begun on this machine.
+
+  They are those of `config.episodes`, and where the config names files, those of the files that the
+  baselines can be fitted on.
+  """
+  found, wanted = [], set(config.episodes)
+  if config.files:
+    wanted = set(config.train_episodes) & set(map(bench_format.domain_of, config.files))
+  for domain in sorted(wanted):
     try:
       with registry.make_environment(domain) as environment:
         environment.reset(registry.task_at(domain, 'test', 0))
@@ -62,12 +71,23 @@ def domains_at_hand(config: ml_collections.ConfigDict) -> list[str]:
   return found
 
 
+def _choose_prompts(config: ml_collections.ConfigDict) -> None:
+  """Fills in template and size where none is named. Raises PromptError for unknown ones."""
+  if config.files:  # they have prompts of their own
+    return
+  template, size = ('v11', 'full') if config.endpoint.model else ('v0', 'short')
+  config.template, config.prompts = config.template or template, config.prompts or size
+  templates.require_template(config.template)
+  templates.require_size(config.prompts)
+
+
 def held_out_samples(config: ml_collections.ConfigDict, workdir: str) -> list[bench.Sample]:
   """The turns to answer: of the config's files, else drawn from collected episodes and written."""
   if config.files:
     return [sample for path in config.files for sample in bench.read(path)]
   examples = turn_examples(_episodes(config, workdir, 'test', config.episodes))
-  drawn = bench.samples(bench.draw_turns(examples, config.seed, config.share), config.prompts)
+  drawn = bench.samples(
+      bench.draw_turns(examples, config.seed, config.share), config.template, config.prompts)
   return [sample for path in bench.write(workdir, drawn) for sample in bench.read(path)]
 
 
@@ -113,7 +133,7 @@ def checkpoint_predictor(config: ml_collections.ConfigDict) -> Predictor:
 def model_predictor(config: ml_collections.ConfigDict) -> Predictor:
   """The world model of the config, here or behind its endpoint."""
   if config.endpoint.model:
-    return endpoint_predictor(stages.endpoint(config.endpoint))
+    return endpoint_predictor(stages.endpoint(config.endpoint, config.endpoint.temperature))
   return checkpoint_predictor(config)
 
 
@@ -138,6 +158,8 @@ def _claim_model(config: ml_collections.ConfigDict, workdir: str) -> None:
 def baseline_predictors(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Predictor]:
   """The baselines, fitted on training episodes that are collected for them."""
   train = _episodes(config, workdir, 'train', config.train_episodes)
+  if not config.domains:  # files of domains that cannot be run here
+    return {'copy_last': CopyLastObservation(train)}
   _, _, tokenizer = load_params(stages.BASE_CHECKPOINT)
   fitted = CopyLastObservation(train), NearestAction(train), NGram(tokenizer, train)
   return dict(zip(results.BASELINES, fitted, strict=True))
@@ -172,32 +194,41 @@ def predictions(name: str, make: Callable[[], Predictor], samples: Sequence[benc
 
 def main():
   config, workdir = _CONFIG.value, _WORKDIR.value
+  _choose_prompts(config)
   stages.claim_workdir(config, workdir)
   _claim_model(config, workdir)
-  if not config.domains and not config.files:
+  if not config.domains:
     config.domains = tuple(stages.once(
         os.path.join(workdir, 'domains.json'), lambda: domains_at_hand(config)))
   samples = held_out_samples(config, workdir)
-  examples = [sample.example for sample in samples]
-  predictors: dict[str, Callable[[], Predictor]] = {'model': lambda: model_predictor(config)}
-  if not config.files:
-    fitted: dict[str, Predictor] = {}
+  known = [sample for sample in samples if sample.example.domain in config.domains]
+  answered = {'model': samples, 'copy_last': samples}  # predictor -> the turns that it answers
+  if known:
+    answered |= dict.fromkeys(results.BASELINES[1:], known)
+  fitted: dict[str, Predictor] = {}
 
-    def baseline(name: str) -> Predictor:
-      fitted.update(fitted or baseline_predictors(config, workdir))
-      return fitted[name]
+  def make(name: str) -> Predictor:
+    if name == 'model':
+      return model_predictor(config)
+    fitted.update(fitted or baseline_predictors(config, workdir))
+    return fitted[name]
 
-    predictors |= {name: lambda name=name: baseline(name) for name in results.BASELINES}
   judge = stages.judge_of(config.judge, os.path.join(workdir, 'judgements'), progress=True)
   figures = {}
-  for name, make in predictors.items():
-    answers = predictions(name, make, samples, workdir)
+  for name, part in answered.items():
+    answers = predictions(name, functools.partial(make, name), part, workdir)
     figures[name] = evaluate(
-        lambda _, answers=answers: answers, examples, resamples=config.bootstrap,
-        seed=config.seed, judge=judge).to_json()
+        lambda _, answers=answers: answers, [sample.example for sample in part],
+        resamples=config.bootstrap, seed=config.seed, judge=judge).to_json()
+    if len(part) < len(samples):  # means over other turns than the model's are none to compare with
+      del figures[name]['all'], figures[name]['macro']
   found = {'figures': figures, 'config': json.loads(config.to_json()),
            'samples': len(samples), 'commit': results.commit(), 'hardware': results.hardware()}
   table = bench_report.as_markdown(figures)
+  if len(known) < len(samples):
+    unknown = sorted({sample.example.domain for sample in samples} - set(config.domains))
+    table += (f'\n{" and ".join(results.BASELINES[1:])} are left out of {", ".join(unknown)}: no '
+              'train episodes to fit them on can be collected here.\n')
   write_atomically(os.path.join(workdir, 'bench.json'), json.dumps(found, indent=1))
   write_atomically(os.path.join(workdir, 'bench.md'), table)
   write_atomically(os.path.join(workdir, 'bench.png'), bench_report.figure(figures))

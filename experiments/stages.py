@@ -452,10 +452,10 @@ def _kept(path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, dict[s
   return counts
 
 
-def endpoint(c: ml_collections.ConfigDict) -> Endpoint:
+def endpoint(c: ml_collections.ConfigDict, temperature: float = 0.0) -> Endpoint:
   """The OpenAI-compatible endpoint that a part of a config describes."""
   return Endpoint(c.model, c.url or None, c.key_variable, c.concurrency, c.retries, c.timeout,
-                  max_tokens=c.max_tokens)
+                  temperature, c.max_tokens)
 
 
 def judge_of(c: ml_collections.ConfigDict, cache: str, progress: bool = False) -> Judge:

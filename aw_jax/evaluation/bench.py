@@ -61,9 +61,9 @@ def draw_turns(examples: Sequence[TurnExample], seed: int, share: float = 0.5
   return kept
 
 
-def samples(examples: Iterable[TurnExample], size: str = 'short') -> list[Sample]:
-  """Turns as samples, with RL's system prompt of their tasks in a size of `templates.SIZES`."""
-  template, = templates.STAGE_TEMPLATES['rl']
+def samples(examples: Iterable[TurnExample], template: str = 'v0', size: str = 'short'
+            ) -> list[Sample]:
+  """Turns as samples, with the system prompts of their tasks: see `templates.task_prompt`."""
   return [
       Sample(f'{example.domain}-{example.trajectory}-{example.turn_index}', dataclasses.replace(
           example, system=templates.task_prompt(example.task, template, size=size)))

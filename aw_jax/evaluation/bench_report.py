@@ -10,7 +10,8 @@ from aw_jax.evaluation.fidelity import CONTEXTS
 from aw_jax.evaluation.plots import STYLE, png
 from aw_jax.rewards.rubric import DIMENSIONS
 
-# predictor -> domain, 'all' (over turns) or 'macro' (over domains) -> subset -> metric -> interval
+# predictor -> domain, 'all' (over turns) or 'macro' (over domains) -> subset -> metric -> interval;
+# the first predictor has all that there are, another may lack some
 Figures = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]]
 _SCORES = (*DIMENSIONS, 'rubric', 'rubric_judged')
 _COLUMNS = (*DIMENSIONS, 'rubric', 'rubric of judged', 'exact match', 'changed-state', 'valid',
@@ -41,6 +42,8 @@ def as_markdown(figures: Figures) -> str:
   names = {'all': 'all turns (micro)', 'macro': 'domains (macro)'}
   for domain in next(iter(figures.values())):
     for predictor, domains in figures.items():
+      if domain not in domains:
+        continue
       cells = [_percent(cell, place >= len(_SCORES))
                for place, cell in enumerate(_cells(domains[domain]))]
       count = domains[domain]['all']['exact_match']['n']
@@ -60,6 +63,8 @@ def figure(figures: Figures) -> bytes:
     for axes, names, label in zip(
         panels, (turns, contexts), ('turn', 'characters of context, from'), strict=True):
       for predictor, domains in figures.items():
+        if 'all' not in domains:
+          continue
         points = [(name.rpartition('_')[2], domains['all'][name]['rubric']['mean'])
                   for name in names]
         points = [(name, value) for name, value in points if value is not None]

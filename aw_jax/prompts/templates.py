@@ -180,6 +180,12 @@ def require_size(size: str) -> None:
     raise PromptError(f'no prompts of size {size!r}; there are {", ".join(SIZES)}')
 
 
+def require_template(template: str) -> None:
+  """Raises PromptError where there is no such template."""
+  if template not in TEMPLATES:
+    raise PromptError(f'no template {template!r}; there are {", ".join(TEMPLATES)}')
+
+
 def _full(layout: _Layout, scene: _Scene) -> str:
   parts = [layout.opening.format(world=scene.facts.world)]
   number = 0
@@ -212,8 +218,7 @@ def world_model_prompt(
     PromptError: for an unknown domain, template or size.
   """
   facts = facts_of(domain)
-  if template not in TEMPLATES:
-    raise PromptError(f'no template {template!r}; there are {", ".join(TEMPLATES)}')
+  require_template(template)
   require_size(size)
   state = 'unknown' if initial_state is None else initial_state
   if size == 'short':

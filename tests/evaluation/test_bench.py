@@ -65,6 +65,16 @@ def test_files_hold_the_samples(tmp_path):
   assert 'a.txt: x' in line['system_str']
 
 
+def test_the_template_is_chosen():
+  """A model that was not trained here is told how its answers are read."""
+  def system(*prompts):
+    return bench.samples(turns(0, 1), *prompts)[0].example.system
+
+  assert system() == system('v0', 'short') != system('v1')
+  assert '<predicted_observation>' in system('v11', 'full') != system('v10', 'full')
+  assert '<predicted_observation>' not in system('v0', 'full')
+
+
 def published(**changes):
   sample = {
     'task': 'terminal', 'id': 7, 'prompt': ['ls', 'pwd'], 'current_prompt': 'pwd',

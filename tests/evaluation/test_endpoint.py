@@ -107,4 +107,8 @@ def test_any_judge_gives_the_dimensions():
   assert report.get('rubric')[::3] == (pytest.approx(50 / 3), 3)
   assert report.get('rubric_judged')[::3] == report.get('rubric_judged', 'macro')[::3] == (50, 1)
   figures = report.to_json()
-  assert '| 16.7 (0.0 to 50.0) | 50.0 (50.0 to 50.0) |' in bench_report.as_markdown({'m': figures})
+  figures = {'model': figures, 'part': {'mcp': figures['mcp']}}  # which answers some domains alone
+  table = bench_report.as_markdown(figures)
+  assert '| 16.7 (0.0 to 50.0) | 50.0 (50.0 to 50.0) |' in table
+  assert table.count('| model |') == 3 and table.count('| part |') == 1
+  assert bench_report.figure(figures)[:4] == b'\x89PNG'
