@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import signal
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,8 @@ class Run:
       return train(self.config, state, shardings, self.step, self.batch_at, self.checkpointer,
                    lambda first: [JsonLinesWriter(self.directory / 'metrics.jsonl', first)])
     finally:
+      if not isinstance(sys.exception(), Preempted):  # which has waited for what it saved
+        self.checkpointer.wait()
       self.saved = self.checkpointer.latest_step()
       self.checkpointer.close()
 
