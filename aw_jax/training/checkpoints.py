@@ -30,7 +30,7 @@ from aw_jax.models.config import ModelConfig
 from aw_jax.models.decoder import init_params
 from aw_jax.tokenizer import Tokenizer
 from aw_jax.training import checksums
-from aw_jax.training.processes import on_first_process
+from aw_jax.training.processes import on_every_process, on_first_process
 from aw_jax.training.state import TrainState
 from aw_jax.trajectories import write_atomically
 
@@ -142,7 +142,21 @@ class Checkpointer:
 
 
 class _StateHandler(ocp.StandardCheckpointHandler):
-  """Arrays, with the checksums of their files, written before the step counts as finished."""
+  """Arrays, with the checksums of their files, written before the step counts as finished.
+
+  Each process notes those of the arrays that it wrote, into the folder it wrote them to; the first
+  one, at the end, those of the few files that are left. No process reads what others wrote.
+  """
+
+  async def async_save(self, directory, *args, **kwargs):
+    futures = await super().async_save(directory, *args, **kwargs)
+    own = os.path.join(directory, f'ocdbt.process_{jax.process_index()}')
+
+    def note() -> None:
+      if os.path.isdir(own):  # there is none where others wrote all
+        checksums.write(own)
+
+    return [ocp.future.ChainedFuture(futures, note)]
 
   def finalize(self, directory) -> None:
     super().finalize(directory)
@@ -199,25 +213,34 @@ def _arrays_folder(directory: pathlib.Path, step: int) -> pathlib.Path:
 
 def _newest_whole_step(directory: pathlib.Path) -> tuple[int | None, dict[int, str]]:
   """The newest whole step, if any, and what is wrong with those that are newer."""
-
-  def look() -> str:
-    steps, newest, damaged = _finished_steps(directory), directory / _NEWEST_FILE, {}
-    begun = int(newest.read_text()) if newest.exists() else 0
-    if begun > max(steps, default=begun):
-      damaged[begun] = 'missing: removed, or not saved to its end'
-    for step in reversed(steps):
-      found = checksums.damage(_arrays_folder(directory, step))
-      if found is None:
-        return json.dumps([step, damaged])
-      damaged[step] = found
-    return json.dumps([None, damaged])
-
-  step, damaged = json.loads(on_first_process(look))
-  if step is None and damaged:
+  begun, steps = json.loads(on_first_process(lambda: json.dumps(
+      [_begun_step(directory), _finished_steps(directory)])))
+  damaged = {}
+  if begun > max(steps, default=begun):
+    damaged[begun] = 'missing: removed, or not saved to its end'
+  for step in reversed(steps):
+    found = _damage(_arrays_folder(directory, step))
+    if found is None:
+      return step, damaged
+    damaged[step] = found
+  if damaged:
     raise CheckpointError(
         f'{directory}: no step is whole: {_sentence(damaged)}; put a copy back, or remove '
         f'{directory / "steps"} to begin again')
-  return step, {int(other): found for other, found in damaged.items()}
+  return None, {}
+
+
+def _damage(folder: pathlib.Path) -> str | None:
+  """`checksums.damage`, of whose files every process reads a share."""
+  found = on_every_process(
+      lambda: checksums.damage(folder, jax.process_index(), jax.process_count()))
+  return next((damage for damage in found if damage is not None), None)
+
+
+def _begun_step(directory: pathlib.Path) -> int:
+  """The step that was last begun to be saved; 0 where none was."""
+  newest = directory / _NEWEST_FILE
+  return int(newest.read_text()) if newest.exists() else 0
 
 
 def _finished_steps(directory: pathlib.Path) -> list[int]:

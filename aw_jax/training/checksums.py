@@ -16,42 +16,76 @@ _CHUNK_BYTES = 1 << 24
 
 
 def write(folder: str | os.PathLike) -> None:
-  """Notes the size and the CRC-32 of every file of `folder` in its `checksums.json`."""
-  write_atomically(os.path.join(folder, CHECKSUMS_FILE), json.dumps(_checksums(folder), indent=1))
+  """Notes the size and the CRC-32 of every file of `folder` in its `checksums.json`.
+
+  Of a folder in it that has such notes already, that of the notes alone.
+  """
+  names = _files(folder)
+  found = dict(zip(names, _checksums(folder, names), strict=True))
+  write_atomically(os.path.join(folder, CHECKSUMS_FILE), json.dumps(found, indent=1))
 
 
-def damage(folder: str | os.PathLike) -> str | None:
-  """What is wrong with the first file that is not as it was written; None where all are."""
-  try:
-    with open(os.path.join(folder, CHECKSUMS_FILE), encoding='utf-8') as file:
-      written = dict(json.load(file))
-  except FileNotFoundError:
-    return f'{CHECKSUMS_FILE} is missing'
-  except ValueError:
-    return f'{CHECKSUMS_FILE} is damaged'
-  found = _checksums(folder)
-  for name, checksum in written.items():
-    if name not in found:
-      return f'{name} is missing'
-    if found[name] != checksum:
-      return f'{name} is damaged'
+def damage(folder: str | os.PathLike, share: int = 0, shares: int = 1) -> str | None:
+  """What is wrong with the first file that is found to be not as it was written; None: with none.
+
+  Args:
+    folder: that was written.
+    share: which share of the files is read.
+    shares: how many there are: those who read one each have read all.
+  """
+  written, found = _noted(folder)
+  if found:
+    return found
+  names = sorted(written)[share::shares]
+  for name, checksum in zip(names, _checksums(folder, names), strict=True):
+    if checksum != written[name]:
+      return f'{name} is {"missing" if checksum is None else "damaged"}'
   return None
 
 
-def _checksums(folder: str | os.PathLike) -> dict[str, list[int]]:
-  """[bytes, CRC-32] of every file but the checksums themselves, by its path in the folder."""
-  names = sorted(
-      os.path.relpath(os.path.join(base, name), folder)
-      for base, _, files in os.walk(folder) for name in files)
-  names = [name for name in names if name != CHECKSUMS_FILE]
+def _noted(folder, base: str = '') -> tuple[dict[str, list[int]], str | None]:
+  """All that is noted of files in `folder`, by their paths there, and what is wrong with a note."""
+  name = os.path.join(base, CHECKSUMS_FILE)
+  try:
+    with open(os.path.join(folder, name), encoding='utf-8') as file:
+      written = {os.path.join(base, own): sums for own, sums in dict(json.load(file)).items()}
+  except FileNotFoundError:
+    return {}, f'{name} is missing'
+  except (ValueError, TypeError):
+    return {}, f'{name} is damaged'
+  for inner in [own for own in written if os.path.basename(own) == CHECKSUMS_FILE]:
+    more, found = _noted(folder, os.path.dirname(inner))
+    if found:
+      return {}, found
+    written |= more
+  return written, None
+
+
+def _files(folder) -> list[str]:
+  """What notes of `folder` are of, by its path there."""
+  found = []
+  for base, inner, files in os.walk(folder):
+    if os.path.samefile(base, folder):
+      files = [name for name in files if name != CHECKSUMS_FILE]
+    elif CHECKSUMS_FILE in files:
+      files = [CHECKSUMS_FILE]
+      inner.clear()
+    found += [os.path.relpath(os.path.join(base, name), folder) for name in files]
+  return sorted(found)
+
+
+def _checksums(folder, names: list[str]) -> list[list[int] | None]:
   with concurrent.futures.ThreadPoolExecutor() as pool:  # zlib lets other threads run
-    return dict(zip(names, pool.map(lambda name: _checksum(os.path.join(folder, name)), names),
-                    strict=True))
+    return list(pool.map(lambda name: _checksum(os.path.join(folder, name)), names))
 
 
-def _checksum(path: str) -> list[int]:
+def _checksum(path: str) -> list[int] | None:
+  """[bytes, CRC-32] of a file; None where there is none."""
   size = crc = 0
-  with open(path, 'rb') as file:
-    while chunk := file.read(_CHUNK_BYTES):
-      size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+  try:
+    with open(path, 'rb') as file:
+      while chunk := file.read(_CHUNK_BYTES):
+        size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+  except FileNotFoundError:
+    return None
   return [size, crc]

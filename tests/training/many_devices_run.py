@@ -1,7 +1,8 @@
 """Run by test_two_processes.py, as one process or one of several: WORKDIR STEPS MESH [INIT].
 
 Trains next-token prediction on packed records to STEPS, on all devices of all processes, and writes
-which records this process opened to `opened_{process}.json`. INIT is a checkpoint to start from.
+to `opened_{process}.json` which records this process opened and which files of checkpoints it read
+for their checksums. INIT is a checkpoint to start from.
 """
 
 import json
@@ -15,7 +16,7 @@ from absl import flags
 from aw_jax import partitioning
 from aw_jax.models.config import ModelConfig
 from aw_jax.tokenizer import Tokenizer
-from aw_jax.training import objectives
+from aw_jax.training import checksums, objectives
 from aw_jax.training.checkpoints import load_params
 from aw_jax.training.runner import packed_batches, run_stage
 from data_pipelines import records
@@ -45,11 +46,23 @@ def noted(opened: list[int]):
   records.decode = noting_decode
 
 
+def noted_checksums(files: list[str]):
+  """Makes every file that checksums are made of from now on be noted in `files`."""
+  checksum = checksums._checksum
+
+  def noting_checksum(path):
+    files.append(os.fspath(path))
+    return checksum(path)
+
+  checksums._checksum = noting_checksum
+
+
 def main():
   processes.initialize()
   workdir, steps, mesh, *init = flags.FLAGS(sys.argv)[1:]
-  opened = []
+  opened, files = [], []
   noted(opened)
+  noted_checksums(files)
   tokenizer = Tokenizer.load(os.path.join(workdir, 'data'))
   model = ModelConfig(
     vocab_size=320, width=32, layers=1, heads=4, kv_heads=4, head_dim=8, mlp_width=64,
@@ -63,7 +76,8 @@ def main():
             os.path.join(workdir, 'cpt'), init_params=params)
   path = os.path.join(workdir, f'opened_{jax.process_index()}.json')
   with open(path, 'w', encoding='utf-8') as file:
-    json.dump({'records': opened, 'devices': jax.local_device_count()}, file)
+    json.dump(
+      {'records': opened, 'files': files, 'devices': jax.local_device_count()}, file)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -118,6 +119,35 @@ def test_both_save_one_checkpoint(runs):
   assert sorted(path.name for path in (runs['two'] / 'cpt' / 'steps').iterdir()) == ['4', '8']
 
 
+def test_each_process_notes_the_checksums_of_its_own_arrays(runs):
+  for process in (0, 1):
+    files = json.loads((runs['two'] / f'opened_{process}.json').read_text())['files']
+    assert {found for name in files for found in re.findall(r'ocdbt\.process_(\d)/d/', name)} == {
+      str(process)}
+
+
+def test_what_one_process_finds_damaged_is_damaged_for_both(runs, tmp_path):
+  """Each reads a share of the files, and both go on from the step before, with a warning."""
+  shutil.copytree(runs['two'], tmp_path / 'two')
+  newest = tmp_path / 'two' / 'cpt' / 'steps' / str(STEPS) / 'default'
+  notes = sorted(newest.rglob('checksums.json'))
+  assert [str(path.parent.relative_to(newest)) for path in notes] == [
+    '.', 'ocdbt.process_0', 'ocdbt.process_1']
+  noted = [
+    str((path.parent / name).relative_to(newest)) for path in notes
+    for name in json.loads(path.read_text())]
+  assert sorted(set(noted)) == sorted(noted)
+  for name in sorted(noted)[-1], sorted(noted)[-2]:  # of two processes, one each
+    folder = tmp_path / name.replace('/', '_')
+    shutil.copytree(tmp_path / 'two', folder)
+    harmed = folder / 'cpt' / 'steps' / str(STEPS) / 'default' / name
+    harmed.write_bytes(harmed.read_bytes()[:-1])
+    run = ended(start(folder, 2, 4, STEPS + 1, '4x2x1'))
+    assert [status for status, _ in run] == [0, 0]
+    assert f'step {STEPS} is not whole ({name} is damaged); going on from step 4' in run[0][1]
+    assert [line['step'] for line in read_metrics(folder / 'cpt')] == list(range(1, STEPS + 2))
+
+
 @pytest.fixture(scope='module')
 def continued(runs, tmp_path_factory):
   """The losses of the run on one device, four steps longer."""
@@ -190,7 +220,8 @@ MESSAGE = """
 import sys
 import jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from aw_jax.training.processes import on_first_process
+from aw_jax.training.processes import on_every_process, on_first_process
+assert on_every_process(lambda: 'x' * jax.process_index() or None) == [None, 'x']
 text = on_first_process(lambda: 'a long path/' * 600 + '\\udcff')
 assert on_first_process(lambda: None) is None and on_first_process(lambda: '') == ''
 print(len(text), text[-6:])
