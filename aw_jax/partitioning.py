@@ -23,7 +23,7 @@ AXIS_RULES = (
 )
 # Decoding would gather what is split along the embedding axis at every token.
 DECODE_RULES = tuple((axis, to) for axis, to in AXIS_RULES if axis != 'embed')
-LARGE_ARRAY_BYTES = 1 << 20
+LARGE_ARRAY_BYTES = 1 << 20, 1 << 26
 
 
 class PartitioningError(ValueError):
@@ -200,7 +200,8 @@ def state_shardings(abstract: Any, params: Any, mesh: Mesh) -> Any:
 def assert_sharded(tree: Any, mesh: Mesh) -> None:
   """Refuses large arrays of which there are more copies than the mesh's data axis asks for.
 
-  Large is what has LARGE_ARRAY_BYTES and a thousandth of all.
+  Large is what has a thousandth of all, between the two LARGE_ARRAY_BYTES: of a small model nothing
+  is, of a large one more than its norms.
 
   Raises:
     PartitioningError: naming the first such array, and the axes that do not split it.
@@ -209,7 +210,8 @@ def assert_sharded(tree: Any, mesh: Mesh) -> None:
     return
   sizes = [(path, leaf.size * leaf.dtype.itemsize, leaf.sharding)
            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-  large = max(LARGE_ARRAY_BYTES, sum(size for _, size, _ in sizes) // 1000)
+  least, most = LARGE_ARRAY_BYTES
+  large = min(max(least, sum(size for _, size, _ in sizes) // 1000), most)
   for path, size, sharding in sizes:
     split_by = {axis for axes in sharding.spec for axis in _as_tuple(axes)}
     idle = [axis for axis in MESH_AXES[1:] if mesh.shape[axis] > 1 and axis not in split_by]

@@ -59,14 +59,23 @@ def rows(*shape, low=0, high=320):
   return np.random.default_rng(sum(shape)).integers(low, high, shape).astype(np.int32)
 
 
+# Where segments begin in rows of 24 tokens, and where padding does: within shares of 3, 6 or 12
+# tokens and at their ends, one segment in several shares, several in one.
+SEGMENTS = (([], 24), ([1, 2, 3, 7, 23], 24), ([], 13), ([11, 17], 24), ([5, 20], 22), ([12], 24),
+            ([4, 10], 24), ([1], 19))
+
+
 def next_token_batch():
-  rng = np.random.default_rng(0)
-  segments = np.tile(np.repeat([1, 2], 8), (8, 1)).astype(np.int32)
+  rng, place = np.random.default_rng(0), np.arange(24)
+  begins = np.array([np.isin(place, starts) for starts, _ in SEGMENTS])
+  text = np.array([place < length for _, length in SEGMENTS])
+  last = np.maximum.accumulate(begins * place, axis=1)
+  # Rows of unlike weight: a mean of the devices' means would differ from the token mean.
+  weighted = rng.random((8, 24)) < np.linspace(0.1, 1, 8)[:, None]
   return {
-    'tokens': rows(8, 16), 'segment_ids': segments,
-    'positions': np.tile([*range(8)] * 2, (8, 1)).astype(np.int32),
-    # Rows of unlike weight: a mean of the devices' means would differ from the token mean.
-    'loss_weights': (rng.random((8, 16)) < np.linspace(0.1, 1, 8)[:, None]).astype(np.float32)}
+    'tokens': rows(8, 24), 'segment_ids': (text * (1 + np.cumsum(begins, 1))).astype(np.int32),
+    'positions': (text * (place - last)).astype(np.int32),
+    'loss_weights': (text & weighted).astype(np.float32)}
 
 
 def logprobs(*shape):
@@ -246,30 +255,42 @@ def imported(folder):
     return None
   params, mesh = random_params(EXPERTS), make_mesh('1x2x1x2x2')
   safetensors_files.write(huggingface.iterate_state_dict(params, EXPERTS), folder, max_bytes=20_000)
-  read, sizes = huggingface._read, []
+  read, put, sizes, unplaced = huggingface._read, jax.device_put, [], [0]
 
   def noted_read(*arguments):
     sizes.append(read(*arguments).nbytes)
+    unplaced.append(unplaced[-1] + 1)
     return read(*arguments)
 
-  huggingface._read = noted_read
+  def noted_put(*arguments):
+    unplaced.append(unplaced[-1] - 1)
+    return put(*arguments)
+
+  huggingface._read, jax.device_put = noted_read, noted_put
   shardings = partitioning.param_shardings(huggingface.abstract_params(EXPERTS), mesh)
   found = huggingface.from_state_dict(
     safetensors_files.SafetensorsFolder(folder), EXPERTS, shardings)
+  huggingface._read, jax.device_put = read, put
   leaves, wanted = jax.tree.leaves(found), jax.tree.leaves(params)
   return {
     'equal': all(np.array_equal(a, b) for a, b in zip(leaves, wanted, strict=True)),
     'sharded': all(a.sharding == b for a, b in zip(
       leaves, jax.tree.leaves(shardings), strict=True)),
-    'largest_read': max(sizes), 'largest_whole': max(x.nbytes for x in wanted),
+    'largest_read': max(sizes), 'unplaced': [max(unplaced), unplaced[-1]],
+    'largest_whole': max(x.nbytes for x in wanted),
     'largest_shard': max(x.addressable_shards[0].data.nbytes for x in leaves)}
 
 
-def refusal(array, spec, shape='1x8x1x1x1'):
-  mesh = make_mesh(shape)
-  array = jax.device_put(array, NamedSharding(mesh, spec))
+def refusal(shape, spec, sizes='1x8x1x1x1', beside=0):
+  """What is said of an array, and one of `beside` rows that is split."""
+  mesh = make_mesh(sizes)
+
+  def array(shape, spec):
+    return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+
+  split = array((beside, 1024), PartitionSpec(('fsdp', 'expert', 'tensor')))
   try:
-    partitioning.assert_sharded({'table': array}, mesh)
+    partitioning.assert_sharded({'beside': split, 'table': array(shape, spec)}, mesh)
   except partitioning.PartitioningError as error:
     return str(error)
   return ''
@@ -283,12 +304,14 @@ def layout(folder, mesh):
   checkpointer = Checkpointer(checkpoint, CONFIG, tokenizer)
   checkpointer.save(state)
   checkpointer.close()
-  large, small = jnp.zeros((1024, 1024)), jnp.zeros((8, 8))
+  large, small, nowhere = (1024, 1024), (8, 8), PartitionSpec()
   return {
     'shardings': shardings(),
-    'replicated': refusal(large, PartitionSpec()),
+    'replicated': refusal(large, nowhere),
+    'replicated_beside': [
+      refusal(shape, nowhere, beside=1 << 30) for shape in (large, (16 * 1024, 1024))],
     'half_replicated': refusal(large, PartitionSpec(None, 'tensor'), '1x2x1x2x2'),
-    'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, PartitionSpec()),
+    'sharded': refusal(large, PartitionSpec('fsdp')), 'small': refusal(small, nowhere),
     'imported': imported(os.path.join(folder, 'safetensors')),
     'checkpoint': checkpoint,
     'checkpoint_sum': sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params))}

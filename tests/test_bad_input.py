@@ -1,5 +1,6 @@
 """Bad input to the commands gets one clear sentence that names file, line, field and remedy."""
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -139,6 +140,14 @@ def test_model_field_that_does_not_exist_is_named():
     ModelConfig.from_dict(MODEL.to_dict() | {'widht': 3})
   with pytest.raises(ModelConfigError, match=r'model\.width: missing'):
     ModelConfig.from_dict({'vocab_size': 3})
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+  ('width', '8'), ('layers', 1.0), ('heads', True), ('rope_theta', None), ('qk_norm', 1),
+  ('pattern', 'attention'), ('dtype', 16)])
+def test_model_field_of_another_type_is_named(name, value):
+  with pytest.raises(ModelConfigError, match=rf'model\.{name}: of type '):
+    dataclasses.replace(MODEL, **{name: value})
 
 
 def test_checkpoint_of_another_model_is_refused_and_kept(tmp_path):

@@ -21,7 +21,7 @@ EVERY_MESH = ['x'.join(map(str, sizes)) for sizes in itertools.product((1, 2, 4,
               if math.prod(sizes) == 8]
 MESHES = ['2x2x1x1x2', '1x2x4x1x1', '2x1x1x4x1', '1x1x2x2x2']
 COMPARED = {
-  'next_token': MESHES, 'experts': MESHES[2:], 'large_vocabulary': MESHES[-1:],
+  'next_token': MESHES, 'experts': [*MESHES[2:], '1x1x8x1x1'], 'large_vocabulary': MESHES[-1:],
   'group_policy': MESHES[:1], 'whole_rows': MESHES[-1:], 'episode_policy': MESHES[:1]}
 SAMPLED = ('none set', '1x8x1x1x1', '2x2x1x1x2')  # with none set data is 8
 
@@ -122,6 +122,7 @@ def test_a_checkpoint_is_read_onto_the_mesh_a_shard_at_a_time(on_eight_devices):
   found = on_eight_devices['imported']
   assert found['equal'] and found['sharded']
   assert found['largest_read'] == found['largest_shard'] < found['largest_whole'] / 3
+  assert found['unplaced'] == [1, 0]
 
 
 def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):
@@ -129,6 +130,8 @@ def test_a_large_replicated_array_is_refused_by_name(on_eight_devices):
     "['table']: 4194304 bytes replicated on 8 devices of mesh fsdp; give it a logical axis that "
     'AXIS_RULES maps there')
   assert 'on 4 devices of mesh fsdp and expert;' in on_eight_devices['half_replicated']
+  norms, table = on_eight_devices['replicated_beside']  # of four terabytes
+  assert norms == '' and "['table']: 67108864 bytes replicated" in table
   assert on_eight_devices['sharded'] == on_eight_devices['small'] == ''
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from aw_jax.models.huggingface import CheckpointFormatError
+from aw_jax.models.huggingface import CheckpointFormatError, config_from_huggingface
 from aw_jax.trajectories import write_atomically
 
 FOLDER = 'huggingface'
@@ -70,7 +70,8 @@ def write(folder: str | os.PathLike, source: str | os.PathLike | None, values: M
     values: fields of the exported model's config.json, which stand above the source's.
     ends: id that ends a message of ours, added to those that end the source's; None adds none.
   Raises:
-    CheckpointFormatError: where the source is a model of another shape.
+    CheckpointFormatError: where the source is a model of another shape, or says something of its
+      own that would change what transformers computes.
   """
   files = read(source) if source is not None else {}
   config = _text_config(files, source)
@@ -79,6 +80,8 @@ def write(folder: str | os.PathLike, source: str | os.PathLike | None, values: M
       raise CheckpointFormatError(
         f'{os.path.join(source, CONFIG)}: {field} is {config.get(field)!r}, of the exported model '
         f'{values[field]!r}')
+  if config:
+    _require_same_model({**config, **values}, values, os.path.join(source, CONFIG))
   generation = read_json(os.path.join(source, GENERATION)) if GENERATION in files else {}
   stops = generation.get('eos_token_id', config.get('eos_token_id'))
   stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
@@ -91,6 +94,19 @@ def write(folder: str | os.PathLike, source: str | os.PathLike | None, values: M
   if generation or stops:
     _write_json(os.path.join(folder, GENERATION), {**generation, 'eos_token_id': stops})
   _write_json(os.path.join(folder, CONFIG), {**config, **values, 'dtype': 'float32'})
+
+
+def _require_same_model(merged: Mapping[str, Any], values: Mapping[str, Any], source: str) -> None:
+  """Raises CheckpointFormatError where a config with the source's fields is of another model."""
+  wanted = config_from_huggingface(values).to_dict()
+  try:
+    found = config_from_huggingface(merged).to_dict()
+  except CheckpointFormatError as error:
+    raise CheckpointFormatError(f'{source}: not of the exported model: {error}') from error
+  for name, value in wanted.items():
+    if found[name] != value:
+      raise CheckpointFormatError(
+        f'{source}: asks for a model with {name} = {found[name]}, the exported one has {value}')
 
 
 def _text_config(files: Mapping[str, bytes], source: str | os.PathLike | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a decoder is made of."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,6 +108,7 @@ class ModelConfig:
   remat: str = 'none'
 
   def __post_init__(self):
+    self._require_types()
     positive = ['vocab_size', 'width', 'layers', 'heads', 'kv_heads', 'head_dim', 'query_block']
     if DELTA_NET in self.pattern:
       positive += ['delta_key_heads', 'delta_value_heads', 'delta_key_dim', 'delta_value_dim',
@@ -144,6 +146,13 @@ class ModelConfig:
     if self.experts_per_token > self.experts:
       raise ModelConfigError(
           f'model.experts_per_token: {self.experts_per_token} of model.experts = {self.experts}')
+
+  def _require_types(self) -> None:
+    for field in dataclasses.fields(self):
+      value, kind = getattr(self, field.name), typing.get_origin(field.type) or field.type
+      right = isinstance(value, int | float if kind is float else kind)
+      if not right or isinstance(value, bool) != (kind is bool):  # a bool is an int too
+        raise ModelConfigError(f'model.{field.name}: of type {kind.__name__}, is {value!r}')
 
   def _require_divides(self, part: str, whole: str) -> None:
     if getattr(self, whole) % getattr(self, part):

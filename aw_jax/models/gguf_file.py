@@ -16,7 +16,8 @@ _LAYER_NAMES = {
   'ffn_norm': 'post_attention_layernorm', 'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
   'ffn_down': 'mlp.down_proj'}
 _NAMES = {'token_embd': 'model.embed_tokens', 'output_norm': 'model.norm', 'output': 'lm_head'}
-_CONTROL = 3  # the type of token that no text has
+_SPECIAL = (3, 4)  # types of tokens that are taken whole: control and user-defined
+_REQUIRED = object()
 _CONFIG_FIELDS = {
   'hidden_size': 'embedding_length', 'num_hidden_layers': 'block_count',
   'intermediate_size': 'feed_forward_length', 'num_attention_heads': 'attention.head_count',
@@ -44,13 +45,31 @@ class GgufFile(Mapping[str, np.ndarray]):
     if self._field('general.architecture') != 'llama':
       raise GgufError(
         f'{path}: a {self._field("general.architecture")!r} model; only llama is read from GGUF')
+    self._require_plain()
     self._tensors = {_name(tensor.name): tensor for tensor in self._reader.tensors}
 
-  def _field(self, name: str) -> Any:
+  def _field(self, name: str, default: Any = _REQUIRED) -> Any:
     field = self._reader.get_field(name)
-    if field is None:
+    if field is not None:
+      return field.contents()
+    if default is _REQUIRED:
       raise GgufError(f'{self._path}: {name} is missing')
-    return field.contents()
+    return default
+
+  def _require_plain(self) -> None:
+    """What is read here has heads of one width, rotated whole, and sees all that is before it."""
+    width = self._field('llama.embedding_length') // self._field('llama.attention.head_count')
+    plain = {
+      'llama.rope.scaling.type': ('none',), 'llama.rope.dimension_count': (width,),
+      'llama.attention.key_length': (width,), 'llama.attention.value_length': (width,),
+      'llama.attention.sliding_window': (0,), 'llama.expert_count': (0,),
+      'tokenizer.ggml.model': ('gpt2',), 'tokenizer.ggml.pre': ('gpt-2', 'smollm')}
+    for name, allowed in plain.items():
+      found = self._field(name, allowed[0])
+      if found not in allowed:
+        raise GgufError(
+          f'{self._path}: {name} is {found!r}; of Llamas in GGUF those are read where it is '
+          f'{" or ".join(map(repr, allowed))}')
 
   @functools.cached_property
   def config(self) -> dict[str, Any]:
@@ -78,7 +97,7 @@ class GgufFile(Mapping[str, np.ndarray]):
     model.decoder = tokenizers.decoders.ByteLevel()
     kinds = self._field('tokenizer.ggml.token_type')
     model.add_special_tokens(
-      [token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL])
+      [token for token, kind in zip(tokens, kinds, strict=True) if kind in _SPECIAL])
     return model.to_str().encode('utf-8')
 
   def __getitem__(self, name: str) -> np.ndarray:

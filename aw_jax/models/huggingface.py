@@ -8,7 +8,7 @@ layers are stacked. All of that is views of the same numbers, so that both direc
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +39,8 @@ _DELTA_FIELDS = {
 _MIXER_NAMES = {ATTENTION: 'full_attention', DELTA_NET: 'linear_attention'}
 # Of a multimodal checkpoint the text model alone is read.
 _OTHER_PARTS = ('model.visual.', 'mtp.')
+_HEAD = 'lm_head.weight'
+_EMBEDDINGS = ('model.embed_tokens.weight', 'model.language_model.embed_tokens.weight')
 
 
 class CheckpointFormatError(ValueError):
@@ -57,18 +59,22 @@ def config_from_huggingface(values: Mapping[str, Any], **overrides: Any) -> Mode
   Raises:
     CheckpointFormatError: where a field is missing or asks for what the decoder does not do.
   """
-  tied = {name: values[name] for name in ('tie_word_embeddings',) if name in values}
   # The whole model's own word on its tied table counts, whatever its text part says.
-  values = {**(values.get('text_config') or values), **tied}
+  tied = {name: values[name] for name in ('tie_word_embeddings',) if name in values}
+  values = {'tie_word_embeddings': False, **(_object(values, 'text_config') or values), **tied}
   values.setdefault('num_experts', values.get('num_local_experts'))  # transformers writes either
   family = values.get('model_type')
   if family not in _ARCHITECTURES:
     raise CheckpointFormatError(
       f'config.json.model_type: {family!r} is not one of {", ".join(_ARCHITECTURES)}')
-  rope = values.get('rope_parameters') or {
-    'rope_theta': values.get('rope_theta'), **(values.get('rope_scaling') or {})}
+  # What rotary positions are asked for stands in one object, what it leaves out beside it.
+  rope = {name: values[name] for name in ('rope_theta', 'partial_rotary_factor')
+          if values.get(name) is not None}
+  rope |= _object(values, 'rope_parameters') or _object(values, 'rope_scaling')
   _require_supported(values, rope)
   names = _names_of_fields(family)
+  _require_numbers(values, names.values())
+  _require_numbers(rope, ('rope_theta', 'partial_rotary_factor'))
   if family == LLAMA and not values.get('head_dim'):
     values['head_dim'] = values['hidden_size'] // values['num_attention_heads']
   missing = [theirs for theirs in names.values() if values.get(theirs) is None]
@@ -89,6 +95,22 @@ def config_from_huggingface(values: Mapping[str, Any], **overrides: Any) -> Mode
     raise CheckpointFormatError(f'config.json: {error}') from error
 
 
+def _object(values: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+  """An object in `values`, empty where there is none."""
+  found = values.get(field) or {}
+  if not isinstance(found, Mapping):
+    raise CheckpointFormatError(f'config.json.{field}: an object is expected, is {found!r}')
+  return found
+
+
+def _require_numbers(values: Mapping[str, Any], fields: Iterable[str]) -> None:
+  """Of the fields that there are; truth values are numbers too."""
+  for field in fields:
+    if not isinstance(values.get(field), int | float | None):
+      raise CheckpointFormatError(
+        f'config.json.{field}: a number is expected, is {values[field]!r}')
+
+
 def _names_of_fields(family: str) -> dict[str, str]:
   names = _FIELDS | (_EXPERT_FIELDS if family in (QWEN3_MOE, QWEN3_5_MOE) else _DENSE_FIELDS)
   if family in (QWEN3_5, QWEN3_5_MOE):
@@ -99,6 +121,7 @@ def _names_of_fields(family: str) -> dict[str, str]:
 
 
 def _require_supported(values: Mapping[str, Any], rope: Mapping[str, Any]) -> None:
+  scaling = _object(values, 'rope_scaling')
   unsupported = {
     'hidden_act': values.get('hidden_act', 'silu') != 'silu',
     'attention_bias': bool(values.get('attention_bias')),
@@ -107,8 +130,7 @@ def _require_supported(values: Mapping[str, Any], rope: Mapping[str, Any]) -> No
     'mlp_only_layers': bool(values.get('mlp_only_layers')),
     'decoder_sparse_step': values.get('decoder_sparse_step', 1) != 1,
     'rope_parameters': rope.get('rope_type', rope.get('type', 'default')) != 'default',
-    'rope_scaling': bool(values.get('rope_scaling')) and values['rope_scaling'].get(
-      'rope_type', values['rope_scaling'].get('type')) != 'default',
+    'rope_scaling': bool(scaling) and scaling.get('rope_type', scaling.get('type')) != 'default',
   }
   for field, wrong in unsupported.items():
     if wrong:
@@ -121,7 +143,8 @@ def _pattern(values: Mapping[str, Any]) -> tuple[str, ...]:
   names = {theirs: ours for ours, theirs in _MIXER_NAMES.items()}
   kinds = values.get('layer_types')
   if kinds is None:
-    interval = values.get('full_attention_interval', 4)
+    _require_numbers(values, ('full_attention_interval',))
+    interval = values.get('full_attention_interval') or 4
     kinds = ['linear_attention' if (i + 1) % interval else 'full_attention'
              for i in range(values['num_hidden_layers'])]
   unknown = [kind for kind in kinds if kind not in names]
@@ -255,7 +278,7 @@ def tensors(config: ModelConfig, separate_experts: bool | None = None) -> Iterat
   yield Tensor('model.embed_tokens.weight', ((('embedding',), ()),), _same, np.asarray)
   yield Tensor('model.norm.weight', ((('final_norm', 'scale'), ()),), _same, np.asarray)
   if not config.tied_embeddings:
-    yield Tensor('lm_head.weight', ((('unembedding',), ()),), _same, np.asarray)
+    yield Tensor(_HEAD, ((('unembedding',), ()),), _same, np.asarray)
   for layer in range(config.layers):
     repetition, place = divmod(layer, len(config.pattern))
     for tensor in _layer_tensors(config, config.pattern[place], separate_experts):
@@ -343,8 +366,11 @@ def from_state_dict(state_dict: Mapping[str, Any], config: ModelConfig, sharding
   Returns:
     Nested dicts of float32 arrays.
   Raises:
-    CheckpointFormatError: naming a tensor that is missing, left over or of another shape.
+    CheckpointFormatError: naming a tensor that is missing, left over or of another shape, or a
+      table of the output that is not the embedding where the config ties them.
   """
+  if config.tied_embeddings:
+    _require_tied(state_dict)
   names = _plain_names(state_dict, config)
   separate = 'model.layers.0.mlp.experts.0.gate_proj.weight' in names if config.experts else None
   views: dict[Path, dict[tuple[int, ...], np.ndarray]] = {}
@@ -373,7 +399,7 @@ def from_state_dict(state_dict: Mapping[str, Any], config: ModelConfig, sharding
     read = functools.partial(_read, {index: view for index, (_, _, view) in parts.items()})
     if sharding is None:
       return read(tuple(slice(0, size) for size in abstract.shape))
-    return jax.make_array_from_callback(abstract.shape, sharding, read)
+    return _place(abstract.shape, sharding, read)
 
   abstract = nn.unbox(abstract_params(config))
   if shardings is None:
@@ -383,10 +409,37 @@ def from_state_dict(state_dict: Mapping[str, Any], config: ModelConfig, sharding
 
 def _plain_names(state_dict: Mapping[str, Any], config: ModelConfig) -> dict[str, str]:
   """Name in a text-only checkpoint -> name in this one."""
-  tied = {'lm_head.weight'} if config.tied_embeddings else set()  # stored by some all the same
+  tied = {_HEAD} if config.tied_embeddings else set()  # stored by some all the same
   return {
     name.replace('model.language_model.', 'model.', 1): name for name in state_dict
     if name not in tied and not name.startswith(_OTHER_PARTS)}
+
+
+_ROWS = 4096  # of a table, compared at a time
+
+
+def _require_tied(state_dict: Mapping[str, Any]) -> None:
+  """Some store the embedding again as the output's table; another table must not be lost."""
+  head = state_dict.get(_HEAD)
+  if head is None:
+    return
+  embedding = next(
+    (state_dict[name] for name in _EMBEDDINGS if name in state_dict), None)
+  if embedding is None or embedding.shape != head.shape or not all(
+      np.array_equal(np.asarray(head[row:row + _ROWS]), np.asarray(embedding[row:row + _ROWS]))
+      for row in range(0, len(head), _ROWS)):
+    raise CheckpointFormatError(
+      f'{_HEAD}: differs from the embedding, and config.json.tie_word_embeddings says that they '
+      'are one; set it to false')
+
+
+def _place(shape: tuple[int, ...], sharding: jax.sharding.Sharding,
+           read: Callable[[tuple[slice, ...]], np.ndarray]) -> jax.Array:
+  """An array whose shards are read one by one, each on its device before the next is read."""
+  shards = [
+    jax.block_until_ready(jax.device_put(read(index), device))
+    for device, index in sharding.addressable_devices_indices_map(shape).items()]
+  return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
 
 def _read(views: Mapping[tuple[int, ...], np.ndarray], index: tuple[slice, ...]) -> np.ndarray:
@@ -421,4 +474,4 @@ def iterate_state_dict(params: Mapping[str, Any], config: ModelConfig,
     array = np.ascontiguousarray(tensor.join(*parts))
     yield tensor.name, array
     if config.tied_embeddings and tensor.name == 'model.embed_tokens.weight':
-      yield 'lm_head.weight', array
+      yield _HEAD, array

@@ -7,6 +7,7 @@ package would copy whole tensors.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -77,18 +78,29 @@ def _map_file(path: str) -> dict[str, np.ndarray]:
   except ValueError as error:
     raise SafetensorsError(f'{path}: torn or no safetensors file ({error})') from error
   header.pop('__metadata__', None)
+  for name, entry in header.items():
+    _require_entry(path, name, entry)
   needed = 8 + size + max((entry['data_offsets'][1] for entry in header.values()), default=0)
   if os.path.getsize(path) < needed:
     raise SafetensorsError(
       f'{path}: torn, {os.path.getsize(path)} bytes where its header needs {needed}')
   data = np.memmap(path, np.uint8, 'r', offset=8 + size)
-  return {name: _view(path, name, entry, data) for name, entry in header.items()}
+  return {name: _view(entry, data) for name, entry in header.items()}
 
 
-def _view(path: str, name: str, entry: dict[str, Any], data: np.memmap) -> np.ndarray:
-  if entry['dtype'] not in _DTYPES:
-    raise SafetensorsError(
-      f'{path}: {name} is {entry["dtype"]}; parameters are {", ".join(_DTYPES)}')
+def _require_entry(path: str, name: str, entry: dict[str, Any]) -> None:
+  try:
+    dtype, shape, (start, end) = entry['dtype'], entry['shape'], entry['data_offsets']
+    count, stored = math.prod(shape), end - start
+  except (KeyError, TypeError, ValueError) as error:
+    raise SafetensorsError(f'{path}: no dtype, shape and place of {name} ({error!r})') from error
+  if dtype not in _DTYPES:
+    raise SafetensorsError(f'{path}: {name} is {dtype}; parameters are {", ".join(_DTYPES)}')
+  if min(start, *shape, 0) < 0 or stored != count * np.dtype(_DTYPES[dtype]).itemsize:
+    raise SafetensorsError(f'{path}: {name} of shape {shape} does not fit its {stored} bytes')
+
+
+def _view(entry: dict[str, Any], data: np.memmap) -> np.ndarray:
   start, end = entry['data_offsets']
   return data[start:end].view(_DTYPES[entry['dtype']]).reshape(entry['shape'])
 

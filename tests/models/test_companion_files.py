@@ -71,6 +71,17 @@ def test_a_source_of_another_shape_is_refused_by_field(changes, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('changes', [
+  {'rope_scaling': {'rope_type': 'linear', 'factor': 4.0}}, {'use_sliding_window': True},
+  {'attention_bias': 0, 'mlp_bias': True}])
+def test_what_would_change_the_exported_model_is_refused(changes, tmp_path):
+  source = write_source(tmp_path / 'in', **changes)
+  name = list(changes)[-1]
+  with pytest.raises(CheckpointFormatError, match=rf'in/config\.json: .*{name}: the decoder does'):
+    companion_files.write(tmp_path / 'out', source, VALUES, ends=None)
+  assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('content', ['[]', '{', '\xff'])
 def test_an_unreadable_file_is_named(content, tmp_path):
   (tmp_path / 'config.json').write_text(content, encoding='latin-1')

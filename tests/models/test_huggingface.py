@@ -17,6 +17,12 @@ CONFIG = ModelConfig(
   vocab_size=20, width=8, layers=2, heads=4, kv_heads=2, head_dim=6, mlp_width=12)
 
 
+QWEN3_5 = dataclasses.replace(
+  CONFIG, head_dim=8, zero_centred_norm=True, attention_gate=True, rotary_fraction=0.5,
+  pattern=('delta_net', 'attention'), delta_key_heads=2, delta_value_heads=2, delta_key_dim=4,
+  delta_value_dim=4)
+
+
 def params_of(config: ModelConfig):
   return jax.device_get(jax.jit(
     lambda key: nn.unbox(init_params(config, key)))(jax.random.key(0)))
@@ -50,6 +56,32 @@ def test_rope_theta_of_older_config_files():
   assert found.rope_theta == CONFIG.rope_theta
 
 
+def test_what_rope_parameters_leave_out_stands_beside_them():
+  values = huggingface.config_to_huggingface(QWEN3_5)
+  theta, factor = (values['rope_parameters'].pop(name) for name in (
+    'rope_theta', 'partial_rotary_factor'))
+  assert factor == QWEN3_5.rotary_fraction != 0.25  # the family's own
+  for rope in ({'rope_parameters': values['rope_parameters']}, {'rope_parameters': None}):
+    beside = {**values, **rope, 'rope_theta': theta, 'partial_rotary_factor': factor}
+    assert huggingface.config_from_huggingface(beside) == QWEN3_5
+    del beside['partial_rotary_factor']
+    assert huggingface.config_from_huggingface(beside).rotary_fraction == 0.25
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+  ('num_hidden_layers', 'four'), ('rms_norm_eps', [1e-6]), ('rope_parameters', 'default'),
+  ('rope_scaling', 3), ('text_config', 'none'), ('rope_theta', '1e6'),
+  ('hidden_size', 8.5), ('tie_word_embeddings', 'yes')])
+def test_a_config_field_of_another_type_is_named(field, value):
+  values = huggingface.config_to_huggingface(CONFIG)
+  if field == 'rope_theta':
+    del values['rope_parameters']
+  with pytest.raises(CheckpointFormatError) as error:
+    huggingface.config_from_huggingface({**values, field: value})
+  ours = {'hidden_size': 'width', 'tie_word_embeddings': 'tied_embeddings'}.get(field, field)
+  assert field in str(error.value) or f'model.{ours}' in str(error.value)
+
+
 @pytest.mark.parametrize(('field', 'value'), [
   ('model_type', 'gpt2'), ('hidden_act', 'gelu'), ('attention_bias', True),
   ('use_sliding_window', True), ('rope_scaling', {'rope_type': 'yarn', 'factor': 4.0})])
@@ -76,6 +108,21 @@ def test_of_a_multimodal_checkpoint_the_text_model_is_read():
             'mtp.layers.0.mlp.up_proj.weight': np.ones((3, 3))}
   back = huggingface.from_state_dict(state_dict | others, CONFIG)
   jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
+@pytest.mark.parametrize('prefix', ['model.', 'model.language_model.'])
+def test_an_output_table_of_its_own_is_not_lost(prefix):
+  """Where the config ties it to the embedding; the same table stored twice is no harm."""
+  config = dataclasses.replace(CONFIG, tied_embeddings=True)
+  state_dict = {name.replace('model.', prefix, 1): array for name, array in
+                huggingface.to_state_dict(params_of(config), config).items()}
+  assert 'lm_head.weight' in state_dict
+  huggingface.from_state_dict(state_dict, config)
+  table = state_dict['lm_head.weight'].copy()
+  table[-1, -1] += 1
+  for wrong in table, table[:-1]:
+    with pytest.raises(CheckpointFormatError, match=r'lm_head\.weight: differs .* set it to false'):
+      huggingface.from_state_dict({**state_dict, 'lm_head.weight': wrong}, config)
 
 
 def test_checkpoint_of_another_model_is_refused_by_tensor():

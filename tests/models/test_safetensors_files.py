@@ -72,6 +72,20 @@ def test_what_is_no_safetensors_file(tmp_path, content):
     SafetensorsFolder(tmp_path)
 
 
+@pytest.mark.parametrize('change', [
+  {'shape': [3, 5]}, {'shape': [-3, -4]}, {'shape': 'wide'}, {'data_offsets': [0]}, {'dtype': None},
+  {'data_offsets': ['0', '48']}, {'data_offsets': [-48, 0]}])
+def test_a_tensor_that_does_not_fit_its_bytes_is_named(tmp_path, change):
+  path = written(tmp_path, {'a': TENSORS['a']})
+  size = int.from_bytes(path.read_bytes()[:8], 'little')
+  header = json.loads(path.read_bytes()[8:8 + size])
+  header['a'] |= change
+  raw = json.dumps(header).encode()
+  path.write_bytes(len(raw).to_bytes(8, 'little') + raw + path.read_bytes()[8 + size:])
+  with pytest.raises(SafetensorsError, match=r'model\.safetensors: .*\ba\b'):
+    SafetensorsFolder(tmp_path)
+
+
 def test_a_folder_that_is_not_there(tmp_path):
   with pytest.raises(SafetensorsError, match='missing: no such folder'):
     SafetensorsFolder(tmp_path / 'missing')
