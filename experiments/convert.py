@@ -11,17 +11,20 @@ checkpoint came from, or for a model that was trained since, of the one that --l
 """
 
 import json
+import math
 import os
 
+import jax
 import jax.numpy as jnp
 from absl import flags
 
 from aw_jax import partitioning
 from aw_jax.models import companion_files, huggingface, safetensors_files
+from aw_jax.models.config import ModelConfig
 from aw_jax.models.gguf_file import GgufFile
 from aw_jax.models.huggingface import CheckpointFormatError
 from aw_jax.tokenizer import IM_END, HuggingFaceTokenizer, Tokenizer
-from aw_jax.training.checkpoints import Checkpointer, has_model, load_params
+from aw_jax.training.checkpoints import Checkpointer, has_model, load_params, read_model_config
 from aw_jax.training.state import TrainState
 from experiments import commands
 
@@ -47,8 +50,7 @@ def to_ours(source: str, directory: str) -> None:
     tensors = safetensors_files.SafetensorsFolder(source)
     files, tokenizer = companion_files.read(source), Tokenizer.load(source)
   config = huggingface.config_from_huggingface(json.loads(files[companion_files.CONFIG]))
-  mesh = partitioning.make_mesh(data=1, fsdp=-1)
-  shardings = partitioning.param_shardings(huggingface.abstract_params(config), mesh)
+  shardings = partitioning.param_shardings(huggingface.abstract_params(config), _mesh(config))
   params = huggingface.from_state_dict(tensors, config, shardings)
   checkpointer = Checkpointer(directory, config, tokenizer)
   checkpointer.save(TrainState(jnp.zeros((), jnp.int32), params, ()))
@@ -59,6 +61,12 @@ def to_ours(source: str, directory: str) -> None:
           f'{config.vocab_size}: chats with those tags need a larger table')
 
 
+def _mesh(config: ModelConfig) -> jax.sharding.Mesh:
+  """Over as many devices as divide the model's width."""
+  count = math.gcd(jax.device_count(), config.width)
+  return partitioning.make_mesh(data=1, fsdp=count, devices=jax.devices()[:count])
+
+
 def to_huggingface(source: str, directory: str, like: str | None = None) -> None:
   """A checkpoint of ours as a folder that transformers loads, with the further files of `like`.
 
@@ -67,9 +75,12 @@ def to_huggingface(source: str, directory: str, like: str | None = None) -> None
   """
   like = like or companion_files.kept(source)
   safetensors_files.require_none_of_others(directory)
-  # Over all devices, and written leaf by leaf: the whole need not fit one of them.
-  params, config, tokenizer = load_params(source, partitioning.make_mesh(data=1, fsdp=-1))
+  config = read_model_config(source)
   values = huggingface.config_to_huggingface(config)
+  if like is not None:
+    companion_files.require_same_model(like, values)  # before anything is written
+  # Written leaf by leaf: the whole need not fit one device.
+  params, _, tokenizer = load_params(source, _mesh(config))
   tensors = huggingface.iterate_state_dict(params, config)
   tied = 'lm_head.weight' if config.tied_embeddings else None  # transformers ties it itself
   safetensors_files.write((item for item in tensors if item[0] != tied), directory)

@@ -60,28 +60,47 @@ def kept(directory: str | os.PathLike) -> str | None:
   return folder if os.path.exists(os.path.join(folder, CONFIG)) else None
 
 
+def require_same_model(source: str | os.PathLike, values: Mapping[str, Any]) -> None:
+  """Raises CheckpointFormatError where `source` is of another model than the exported one.
+
+  Of another shape, or with something of its own that would change what transformers computes.
+
+  Args:
+    source: a folder of Hugging Face.
+    values: fields of the exported model's config.json.
+  """
+  path, config = os.path.join(source, CONFIG), _text_config(read(source), source)
+  for field in ('model_type', 'hidden_size', 'num_hidden_layers'):
+    if config.get(field) != values[field]:
+      raise CheckpointFormatError(
+        f'{path}: {field} is {config.get(field)!r}, of the exported model {values[field]!r}')
+  wanted = config_from_huggingface(values).to_dict()
+  try:
+    found = config_from_huggingface({**config, **values}).to_dict()
+  except CheckpointFormatError as error:
+    raise CheckpointFormatError(f'{path}: not of the exported model: {error}') from error
+  for name, value in wanted.items():
+    if found[name] != value:
+      raise CheckpointFormatError(
+        f'{path}: asks for a model with {name} = {found[name]}, the exported one has {value}')
+
+
 def write(folder: str | os.PathLike, source: str | os.PathLike | None, values: Mapping[str, Any],
           ends: int | None) -> None:
   """Writes all but tensors and tokenizer.json, config.json last.
 
   Args:
     folder: what transformers will load.
-    source: a folder of Hugging Face with the same architecture, or None.
+    source: a folder of Hugging Face with the same model, or None.
     values: fields of the exported model's config.json, which stand above the source's.
     ends: id that ends a message of ours, added to those that end the source's; None adds none.
   Raises:
-    CheckpointFormatError: where the source is a model of another shape, or says something of its
-      own that would change what transformers computes.
+    CheckpointFormatError: as `require_same_model`.
   """
+  if source is not None:
+    require_same_model(source, values)
   files = read(source) if source is not None else {}
   config = _text_config(files, source)
-  for field in ('model_type', 'hidden_size', 'num_hidden_layers'):
-    if config and config.get(field) != values[field]:
-      raise CheckpointFormatError(
-        f'{os.path.join(source, CONFIG)}: {field} is {config.get(field)!r}, of the exported model '
-        f'{values[field]!r}')
-  if config:
-    _require_same_model({**config, **values}, values, os.path.join(source, CONFIG))
   generation = read_json(os.path.join(source, GENERATION)) if GENERATION in files else {}
   stops = generation.get('eos_token_id', config.get('eos_token_id'))
   stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
@@ -94,19 +113,6 @@ def write(folder: str | os.PathLike, source: str | os.PathLike | None, values: M
   if generation or stops:
     _write_json(os.path.join(folder, GENERATION), {**generation, 'eos_token_id': stops})
   _write_json(os.path.join(folder, CONFIG), {**config, **values, 'dtype': 'float32'})
-
-
-def _require_same_model(merged: Mapping[str, Any], values: Mapping[str, Any], source: str) -> None:
-  """Raises CheckpointFormatError where a config with the source's fields is of another model."""
-  wanted = config_from_huggingface(values).to_dict()
-  try:
-    found = config_from_huggingface(merged).to_dict()
-  except CheckpointFormatError as error:
-    raise CheckpointFormatError(f'{source}: not of the exported model: {error}') from error
-  for name, value in wanted.items():
-    if found[name] != value:
-      raise CheckpointFormatError(
-        f'{source}: asks for a model with {name} = {found[name]}, the exported one has {value}')
 
 
 def _text_config(files: Mapping[str, bytes], source: str | os.PathLike | None) -> dict[str, Any]:

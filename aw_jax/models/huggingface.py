@@ -67,10 +67,11 @@ def config_from_huggingface(values: Mapping[str, Any], **overrides: Any) -> Mode
   if family not in _ARCHITECTURES:
     raise CheckpointFormatError(
       f'config.json.model_type: {family!r} is not one of {", ".join(_ARCHITECTURES)}')
-  # What rotary positions are asked for stands in one object, what it leaves out beside it.
+  # What rotary positions are asked for stands in one object, the older one where there are two, and
+  # what it leaves out beside it.
   rope = {name: values[name] for name in ('rope_theta', 'partial_rotary_factor')
           if values.get(name) is not None}
-  rope |= _object(values, 'rope_parameters') or _object(values, 'rope_scaling')
+  rope |= _object(values, 'rope_scaling') or _object(values, 'rope_parameters')
   _require_supported(values, rope)
   names = _names_of_fields(family)
   _require_numbers(values, names.values())
@@ -121,7 +122,6 @@ def _names_of_fields(family: str) -> dict[str, str]:
 
 
 def _require_supported(values: Mapping[str, Any], rope: Mapping[str, Any]) -> None:
-  scaling = _object(values, 'rope_scaling')
   unsupported = {
     'hidden_act': values.get('hidden_act', 'silu') != 'silu',
     'attention_bias': bool(values.get('attention_bias')),
@@ -129,13 +129,13 @@ def _require_supported(values: Mapping[str, Any], rope: Mapping[str, Any]) -> No
     'use_sliding_window': bool(values.get('use_sliding_window')),
     'mlp_only_layers': bool(values.get('mlp_only_layers')),
     'decoder_sparse_step': values.get('decoder_sparse_step', 1) != 1,
-    'rope_parameters': rope.get('rope_type', rope.get('type', 'default')) != 'default',
-    'rope_scaling': bool(scaling) and scaling.get('rope_type', scaling.get('type')) != 'default',
+    'rope_scaling' if values.get('rope_scaling') else 'rope_parameters': (
+      rope.get('rope_type', rope.get('type', 'default')) != 'default'),
   }
   for field, wrong in unsupported.items():
     if wrong:
-      found = rope if field == 'rope_parameters' else values.get(field)
-      raise CheckpointFormatError(f'config.json.{field}: the decoder does not do {found!r}')
+      raise CheckpointFormatError(
+        f'config.json.{field}: the decoder does not do {values.get(field)!r}')
 
 
 def _pattern(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -238,9 +238,13 @@ def _damage(folder: pathlib.Path) -> str | None:
 
 
 def _begun_step(directory: pathlib.Path) -> int:
-  """The step that was last begun to be saved; 0 where none was."""
+  """The step that was last begun to be saved; 0 where none was, or that is not known."""
   newest = directory / _NEWEST_FILE
-  return int(newest.read_text()) if newest.exists() else 0
+  text = newest.read_bytes() if newest.exists() else b'0'
+  if not text.isdigit():
+    logging.warning('%s: damaged, so a step that is missing is not noticed', newest)
+    return 0
+  return int(text)
 
 
 def _finished_steps(directory: pathlib.Path) -> list[int]:

@@ -194,6 +194,14 @@ def test_harm_to_any_file_is_noticed(tmp_path, two_steps, harm):
   assert [checksums.damage(whole, *share) for share in ((), (0, 2), (1, 2))] == [None] * 3
 
 
+@pytest.mark.parametrize('content', [b'', b'six', b'\xff'])
+def test_a_damaged_note_of_the_newest_step_costs_no_step(tmp_path, two_steps, content):
+  directory = tmp_path / 'run'
+  shutil.copytree(two_steps, directory)
+  (directory / 'newest_step').write_bytes(content)
+  assert checkpoints._newest_whole_step(directory) == (6, {})
+
+
 def torn(directory):
   largest = max(arrays_of(directory, 6).rglob('*'), key=lambda path: path.stat().st_size)
   cut(largest)
