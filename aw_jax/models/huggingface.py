@@ -40,7 +40,7 @@ _MIXER_NAMES = {ATTENTION: 'full_attention', DELTA_NET: 'linear_attention'}
 # Of a multimodal checkpoint the text model alone is read.
 _OTHER_PARTS = ('model.visual.', 'mtp.')
 _HEAD = 'lm_head.weight'
-_EMBEDDINGS = ('model.embed_tokens.weight', 'model.language_model.embed_tokens.weight')
+_EMBEDDING = 'model.embed_tokens.weight'
 
 
 class CheckpointFormatError(ValueError):
@@ -275,7 +275,7 @@ def tensors(config: ModelConfig, separate_experts: bool | None = None) -> Iterat
   """
   if separate_experts is None:
     separate_experts = family_of(config) == QWEN3_MOE
-  yield Tensor('model.embed_tokens.weight', ((('embedding',), ()),), _same, np.asarray)
+  yield Tensor(_EMBEDDING, ((('embedding',), ()),), _same, np.asarray)
   yield Tensor('model.norm.weight', ((('final_norm', 'scale'), ()),), _same, np.asarray)
   if not config.tied_embeddings:
     yield Tensor(_HEAD, ((('unembedding',), ()),), _same, np.asarray)
@@ -369,9 +369,9 @@ def from_state_dict(state_dict: Mapping[str, Any], config: ModelConfig, sharding
     CheckpointFormatError: naming a tensor that is missing, left over or of another shape, or a
       table of the output that is not the embedding where the config ties them.
   """
-  if config.tied_embeddings:
-    _require_tied(state_dict)
   names = _plain_names(state_dict, config)
+  if config.tied_embeddings and {_HEAD, names.get(_EMBEDDING)} <= set(state_dict):
+    _require_tied(state_dict[_HEAD], state_dict[names[_EMBEDDING]])
   separate = 'model.layers.0.mlp.experts.0.gate_proj.weight' in names if config.experts else None
   views: dict[Path, dict[tuple[int, ...], np.ndarray]] = {}
   for tensor in tensors(config, separate):
@@ -418,14 +418,9 @@ def _plain_names(state_dict: Mapping[str, Any], config: ModelConfig) -> dict[str
 _ROWS = 4096  # of a table, compared at a time
 
 
-def _require_tied(state_dict: Mapping[str, Any]) -> None:
+def _require_tied(head: np.ndarray, embedding: np.ndarray) -> None:
   """Some store the embedding again as the output's table; another table must not be lost."""
-  head = state_dict.get(_HEAD)
-  if head is None:
-    return
-  embedding = next(
-    (state_dict[name] for name in _EMBEDDINGS if name in state_dict), None)
-  if embedding is None or embedding.shape != head.shape or not all(
+  if embedding.shape != head.shape or not all(
       np.array_equal(np.asarray(head[row:row + _ROWS]), np.asarray(embedding[row:row + _ROWS]))
       for row in range(0, len(head), _ROWS)):
     raise CheckpointFormatError(
@@ -473,5 +468,5 @@ def iterate_state_dict(params: Mapping[str, Any], config: ModelConfig,
       parts.append(np.asarray(array[index] if index else array, np.float32))
     array = np.ascontiguousarray(tensor.join(*parts))
     yield tensor.name, array
-    if config.tied_embeddings and tensor.name == 'model.embed_tokens.weight':
+    if config.tied_embeddings and tensor.name == _EMBEDDING:
       yield _HEAD, array

@@ -26,12 +26,12 @@ def write(folder: str | os.PathLike) -> None:
 
 
 def damage(folder: str | os.PathLike, share: int = 0, shares: int = 1) -> str | None:
-  """What is wrong with the first file that is found to be not as it was written; None: with none.
+  """What is wrong with the first file that is not as it was written; None where all are.
 
   Args:
-    folder: that was written.
-    share: which share of the files is read.
-    shares: how many there are: those who read one each have read all.
+    folder: one that `write` has noted.
+    share: which share of the files to read, from 0.
+    shares: how many there are; processes that read one each have read all files together.
   """
   written, found = _noted(folder)
   if found:
